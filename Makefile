@@ -1,0 +1,111 @@
+# voxmake: recordings -> a voice -> audited programmes. `make help` lists the verbs.
+#
+# The graph itself is made by scripts/plan.py from CONFIG: explicit rules whose targets carry the
+# hash of the run in their names (docs/design.md, section 5).
+
+ifeq ($(filter grouped-target,$(.FEATURES)),)
+$(error make $(MAKE_VERSION) is too old: voxmake needs GNU Make 4.3 or newer)
+endif
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+# make -n and make -q may change nothing. Asked before the next line adds words of its own.
+DRY := $(if $(findstring n,$(firstword -$(MAKEFLAGS)))$(findstring q,$(firstword -$(MAKEFLAGS))),--no-links)
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+
+CONFIG ?= configs/base.yaml
+SET ?=
+ENVS ?= $(or $(VOXMAKE_ENVS),.venv)
+PYTHON := $(ENVS)/core/bin/python
+READY := $(ENVS)/core/.ready
+
+# Verbs that need the graph of CONFIG; the other ones work without a plan.
+STAGES := $(shell sed -n 's/^STAGES = (\(.*\))$$/\1/p' scripts/voxmake/run/stage.py | tr -d '",')
+GRAPH_VERBS := all $(STAGES)
+
+config_flags = --config '$(CONFIG)' $(foreach text,$(SET),--set '$(text)')
+# Run a script in the environment its engine needs.
+in_environment = $(ENVS)/$(1)/bin/python
+
+ifneq ($(filter $(GRAPH_VERBS),$(MAKECMDGOALS)),)
+  ifeq ($(wildcard $(READY)),)
+    $(error no environment yet: run `make setup` first, or `make demo`)
+  endif
+  ONLY := $(if $(filter all,$(MAKECMDGOALS)),,$(foreach stage,$(filter $(STAGES),$(MAKECMDGOALS)),--stage $(stage)))
+  PLAN := $(shell $(PYTHON) scripts/plan.py make $(config_flags) $(ONLY) $(DRY))
+  ifneq ($(.SHELLSTATUS),0)
+    $(error no plan for $(CONFIG): see the line above)
+  endif
+  include $(PLAN)
+endif
+
+.PHONY: help setup demo doctor plan status why diff stale verify sweep lint test test-all docs bench docker-build docker-run
+
+help: ## list the verbs
+	@echo 'usage: make VERB [CONFIG=configs/x.yaml] [SET="audio.target_db=-23 …"]'; echo
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)$$/  \1\t\2/p' Makefile | expand -t 18
+	@echo; echo 'stages, each a verb too:'; echo '  $(STAGES)'
+
+setup: $(READY) ## make the Python environment (.venv/core)
+
+$(READY): docker/setup.py docker/requirements/core.txt
+	@python3 docker/setup.py
+
+demo: $(READY) ## set up if needed, then run every stage on the demo corpus
+	@$(MAKE) all CONFIG=configs/demo.yaml
+
+doctor: $(READY) ## check the rows and files of CONFIG's sources; copy nothing
+	@$(PYTHON) scripts/collect.py $(config_flags) --doctor
+
+plan: $(READY) ## show the graph of CONFIG: each stage, its run, what it needs
+	@$(PYTHON) scripts/plan.py status $(config_flags)
+
+status: plan ## the same as plan
+
+why: $(READY) ## why would it run? STAGE=preprocess: what differs from the project's last run
+	@$(PYTHON) scripts/plan.py why $(config_flags) $(if $(STAGE),--stage $(STAGE))
+
+diff: $(READY) ## compare two runs: A=<stage>/<hash> B=<stage>/<hash>
+	@$(PYTHON) scripts/runs.py diff '$(A)' '$(B)'
+
+stale: $(READY) ## list runs that were made by other source code than today's
+	@$(PYTHON) scripts/runs.py stale
+
+verify: $(READY) ## compare every file of every run with its manifest (RUN=<stage>/<hash>: of one)
+	@$(PYTHON) scripts/runs.py verify $(if $(RUN),'$(RUN)')
+
+sweep: $(READY) ## delete interrupted work (UNUSED=1: and runs that no project points at; RUN=…: this run)
+	@$(PYTHON) scripts/runs.py sweep $(if $(UNUSED),--unused) $(if $(RUN),'$(RUN)')
+
+lint: $(READY) ## ruff, and check that generated files are up to date
+	@$(ENVS)/core/bin/ruff check .
+	@$(ENVS)/core/bin/ruff format --check .
+	@$(PYTHON) scripts/docs.py --check
+
+test: $(READY) ## the tests, without the slow ones
+	@$(PYTHON) -m pytest
+
+test-all: $(READY) ## every test
+	@$(PYTHON) -m pytest -m ''
+
+docs: $(READY) ## write configs/base.yaml, configs/schema.json and the reference pages anew
+	@$(PYTHON) scripts/docs.py
+
+bench: $(READY) ## measure speed and memory against the usual way, as ratios
+	@$(PYTHON) scripts/bench.py
+
+IMAGE ?= voxmake
+BASE_IMAGE ?=
+STAGE ?=
+
+docker-build: ## build the image (BASE_IMAGE=…: on another base)
+	docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) -t $(IMAGE) .
+
+docker-run: ## run STAGE=all CONFIG=… in the image, with all GPUs
+	docker run --rm --init --gpus all --user "$$(id -u):$$(id -g)" --read-only --tmpfs /tmp --cap-drop ALL \
+	  --security-opt no-new-privileges --network none --pids-limit 4096 \
+	  -v "$(CURDIR)/data:/work/voxmake/data" -v "$(CURDIR)/reports:/work/voxmake/reports" -v "$(CURDIR)/configs:/work/voxmake/configs:ro" \
+	  $(IMAGE) $(or $(STAGE),all) CONFIG='$(CONFIG)' SET='$(SET)'

@@ -1,0 +1,279 @@
+"""Measure speed and memory against the usual way, side by side in one run, as ratios.
+
+    make bench
+
+Each row alternates voxmake with the way it replaces, on the same files, the same cores and to the
+same output, and takes the median of the rounds. Read the ratios: seconds depend on the machine.
+The table is printed and saved to reports/bench.json with machine and versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+from voxmake.run.stage import PROJECT_ROOT
+
+CORES = len(os.sched_getaffinity(0))
+RATE_HZ, TARGET_DB = 16000, -20.0  # the output that every way has to make: mono, 16 bit, this rate and RMS level
+
+
+def make_clips(folder: Path, count: int) -> list[Path]:
+    """`count` clips of 3 to 15 s in WAV, MP3, FLAC and Ogg, 22.05 to 48 kHz, cut together from the demo corpus."""
+    import numpy as np
+    import soundfile
+    import soxr
+
+    sources = sorted((PROJECT_ROOT / "data/demo/recordings").glob("**/*.flac"))
+    speech = np.concatenate([soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1) for path in sources])
+    rate_in = soundfile.info(sources[0]).samplerate
+    chosen = random.Random(1)
+    made: dict[int, np.ndarray] = {}
+    paths = []
+    (folder / "audio").mkdir(parents=True)
+    for number in range(count):
+        rate = chosen.choice([22050, 44100, 48000])
+        if rate not in made:
+            made[rate] = soxr.resample(speech, rate_in, rate)
+        length = int(chosen.uniform(3, 15) * rate)
+        start = chosen.randrange(len(made[rate]) - length)
+        suffix = ("wav", "mp3", "flac", "ogg")[number % 4]
+        path = folder / "audio" / f"clip{number:05}.{suffix}"
+        soundfile.write(path, made[rate][start : start + length], rate)
+        paths.append(path)
+    rows = [f"audio/{path.name},Sentence {number}." for number, path in enumerate(paths)]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,transcription", *rows]) + "\n", encoding="utf-8")
+    return paths
+
+
+# ---------------------------------------------------------------------------- the ways
+
+
+def by_voxmake(clips: Path, work: Path) -> None:
+    """The preprocess stage as `make` runs it: decoders in worker processes, journal, manifest, fsync."""
+    stage("preprocess", clips, work)
+
+
+def stage(name: str, clips: Path, work: Path) -> None:
+    config = work / "bench.yaml"
+    config.write_text(
+        f"extends: {PROJECT_ROOT}/configs/base.yaml\nproject: bench\nstages: [preprocess]\n"
+        f"collect: {{sources: [{{path: '{clips}'}}]}}\nexecution: {{progress: none}}\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, PROJECT_ROOT / "scripts" / f"{name}.py", "--config", config]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=os.environ | {"VOXMAKE_DATA": str(work)})
+
+
+def by_ffmpeg_python(paths: list[Path], work: Path) -> None:
+    """One ffmpeg process for each file through ffmpeg-python, level by numpy: what most pipelines do."""
+    import ffmpeg
+    import imageio_ffmpeg
+    import numpy as np
+    import soundfile
+
+    binary = imageio_ffmpeg.get_ffmpeg_exe()
+
+    def one(path: Path) -> None:
+        stream = ffmpeg.input(str(path)).output("pipe:", format="f32le", ac=1, ar=RATE_HZ)
+        data, _ = stream.run(cmd=binary, capture_stdout=True, capture_stderr=True)
+        samples = np.frombuffer(data, np.float32)
+        gain = 10 ** (TARGET_DB / 20) / np.sqrt(np.mean(samples**2))
+        soundfile.write(work / f"{path.stem}.wav", np.clip(samples * gain, -1, 1), RATE_HZ, subtype="PCM_16")
+
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(one, paths))
+
+
+def by_ffmpeg_normalize(paths: list[Path], work: Path) -> None:
+    """ffmpeg-normalize, one call for each file, RMS mode: measure, then apply."""
+    import imageio_ffmpeg
+
+    environment = os.environ | {"FFMPEG_PATH": imageio_ffmpeg.get_ffmpeg_exe()}
+    command = [
+        Path(sys.executable).with_name("ffmpeg-normalize"),
+        "--normalization-type",
+        "rms",
+        "--target-level",
+        str(TARGET_DB),
+    ]
+
+    def one(path: Path) -> None:
+        output = ["-ar", str(RATE_HZ), "-c:a", "pcm_s16le", "-e=-ac 1", "-o", work / f"{path.stem}.wav", "-f", "-q"]
+        subprocess.run([*command, path, *output], check=True, env=environment, capture_output=True)
+
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(one, paths))
+
+
+# ---------------------------------------------------------------------------- measuring
+
+
+def seconds(call, *args) -> float:
+    begun_s = time.perf_counter()
+    call(*args)
+    return time.perf_counter() - begun_s
+
+
+def fresh(folder: Path) -> Path:
+    if folder.exists():
+        subprocess.run(["chmod", "-R", "u+w", folder], check=True)  # noqa: S607 - published runs are read-only
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def speed(scratch: Path, rounds: int) -> list[dict]:
+    """Clips per second of each way, in alternation; the slow ways get fewer clips of the same mix."""
+    clips = scratch / "clips"
+    paths = make_clips(clips, 400)
+    rates: dict[str, list[float]] = {"voxmake": [], "ffmpeg-python": [], "ffmpeg-normalize": []}
+    for _ in range(rounds):
+        work = fresh(scratch / "work")
+        stage("collect", clips, work)
+        rates["voxmake"].append(len(paths) / seconds(by_voxmake, clips, work))
+        rates["ffmpeg-python"].append(80 / seconds(by_ffmpeg_python, paths[:80], fresh(scratch / "usual")))
+        rates["ffmpeg-normalize"].append(16 / seconds(by_ffmpeg_normalize, paths[:16], fresh(scratch / "usual")))
+    ours = rates.pop("voxmake")
+    return [
+        {
+            "what": "preprocess, mixed wav/mp3/flac/ogg, 3-15 s",
+            "unit": "clips/s",
+            "voxmake": round(statistics.median(ours), 1),
+            "against": way,
+            "usual": round(statistics.median(theirs), 1),
+            "ratio": round(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 1),
+        }
+        for way, theirs in rates.items()
+    ]
+
+
+def memory(scratch: Path) -> list[dict]:
+    """Peak memory of the whole process tree for 100 and for 2 000 clips."""
+    peaks_mb = []
+    for count in (100, 2000):
+        clips = scratch / f"clips{count}"
+        make_clips(clips, count)
+        work = fresh(scratch / "work")
+        stage("collect", clips, work)
+        peaks_mb.append(peak_memory_mb(by_voxmake, clips, work))
+    return [
+        {
+            "what": "preprocess, peak memory of all processes",
+            "unit": "MiB",
+            "voxmake": round(peaks_mb[1]),
+            "against": "itself: 2 000 clips against 100",
+            "usual": round(peaks_mb[0]),
+            "ratio": round(peaks_mb[1] / peaks_mb[0], 2),
+        }
+    ]
+
+
+def peak_memory_mb(call, *args) -> float:
+    """Largest sum of proportional set sizes (shared pages counted once) of our child processes, in MiB."""
+    peak, stop = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not stop.wait(0.05):
+            peak = max(peak, sum(pss_bytes(pid) for pid in descendants(os.getpid())))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        call(*args)
+    finally:
+        stop.set()
+        watcher.join()
+    return peak / 2**20
+
+
+def descendants(pid: int) -> list[int]:
+    children = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children += [int(child) for child in task.read_text().split()]
+        except OSError:
+            continue  # that thread has ended
+    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+def pss_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0  # the process has ended
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
+def noop(scratch: Path) -> list[dict]:
+    """A `make all` with nothing to do, and the slowest --help."""
+    clips, work = scratch / "clips", fresh(scratch / "work")
+    stage("collect", clips, work)
+    by_voxmake(clips, work)
+    environment = os.environ | {"VOXMAKE_DATA": str(work)}
+    ready = ["make", "-q", f"ENVS={Path(sys.prefix).parent}", f"CONFIG={work / 'bench.yaml'}", "all"]
+    made = [seconds(lambda: subprocess.run(ready, cwd=PROJECT_ROOT, check=True, env=environment)) for _ in range(5)]
+    helps = {
+        path.stem: statistics.median(
+            seconds(
+                lambda path=path: subprocess.run(
+                    [sys.executable, path, "--help"], check=True, stdout=subprocess.DEVNULL
+                )
+            )
+            for _ in range(3)
+        )
+        for path in sorted((PROJECT_ROOT / "scripts").glob("*.py"))
+    }
+    slowest = max(helps, key=lambda name: helps[name])
+    return [
+        {
+            "what": "make all with nothing to do, 400 clips",
+            "unit": "s",
+            "voxmake": round(statistics.median(made), 2),
+            "limit": 1.0,
+        },
+        {"what": f"slowest --help ({slowest}.py)", "unit": "s", "voxmake": round(helps[slowest], 2), "limit": 0.5},
+    ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    flags = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    flags.add_argument("--rounds", type=int, default=3, help="how often the ways alternate (default 3)")
+    args = flags.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="voxmake-bench-") as folder:
+        scratch = Path(folder)
+        rows = speed(scratch, args.rounds) + noop(scratch) + memory(scratch)
+        fresh(scratch / "work")  # published runs are read-only; the folder must be removable
+    print(f"{'what':<46} {'voxmake':>9} {'unit':<8} {'against':<32} {'usual':>8} {'ratio':>7}")
+    for row in rows:
+        against = row.get("against", f"limit {row.get('limit')}")
+        print(
+            f"{row['what']:<46} {row['voxmake']:>9} {row['unit']:<8} {against:<32} {row.get('usual', ''):>8} {row.get('ratio', ''):>7}"
+        )
+    report = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cores": CORES, "system": platform.platform(), "python": platform.python_version()},
+        "rows": rows,
+    }
+    path = PROJECT_ROOT / "reports" / "bench.json"
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"saved to {path.relative_to(PROJECT_ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,103 @@
+"""Every way a script can fail, each with the exit code that `docs/design.md` gives it.
+
+`Failure` and its kinds stop the run and print one line. `Rejected` concerns one item only: the item
+goes to rejected.csv under a reason code and the run goes on.
+"""
+
+from __future__ import annotations
+
+
+class Failure(Exception):
+    """The run stops with one line on stderr: what, where, how to mend it."""
+
+    exit_code = 70  # internal error, or a machine that can't go on (disk full, worker can't start)
+
+
+class GateFailed(Failure):
+    exit_code = 1  # the outputs are complete; the quality gate says no
+
+
+class ConfigError(Failure):
+    exit_code = 2  # usage or configuration
+
+
+class BadInput(Failure):
+    exit_code = 65  # the data that came in can't be used
+
+
+class OutputExists(Failure):
+    exit_code = 73  # --output names a folder that is there already
+
+
+class Locked(Failure):
+    exit_code = 75  # another run holds the lock; try again later
+
+
+class Rejected(Exception):
+    """One item can't be used.
+
+    Args:
+        reason: a code listed in `REASONS`.
+        detail: what was found, in a few words, without the item's id.
+    """
+
+    def __init__(self, reason: str, detail: str = ""):
+        if reason not in REASONS:
+            raise ValueError(f"unknown reason code {reason!r}: add it to REASONS in voxmake/errors.py")
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+# Reasons that may have passed when the run is resumed: such items are tried again.
+PASSING = {
+    "missing_file", "unreadable", "changed_while_read", "download_failed",
+    "decoder_crash", "timeout", "memory_limit", "internal_error",
+}  # fmt: skip
+
+# reason code -> how to mend it. docs/reasons.md is generated from this table.
+REASONS: dict[str, str] = {
+    # the file itself
+    "missing_file": "the row names a file that isn't there: copy it in, or delete the row",
+    "not_regular_file": "a folder, pipe, device or link stands where a file should be: put the file itself there",
+    "path_outside_root": "the path leaves the folder of its metadata: move the file inside and name it relatively",
+    "unreadable": "the file can't be opened: check its permissions and the disk",
+    "changed_while_read": "the file changed during the run: wait until it is complete and run again",
+    "lfs_pointer": "only the Git LFS pointer is there: run `git lfs pull` in the clone",
+    "download_failed": "the server did not give the file: check the address, the token and the network, then run again",
+    # the audio in it
+    "empty_file": "the file has no bytes: copy it again",
+    "not_audio": "the content is no audio format voxmake reads, whatever its name says: convert it to WAV or FLAC",
+    "unsupported_codec": "this codec is refused (unsafe or unknown): convert the file to PCM WAV or FLAC",
+    "bad_header": "the file's header contradicts itself: export it again from its source",
+    "truncated": "the file ends before its declared length: copy it again from the original",
+    "undecodable": "the decoder reports errors: re-export the file from its source",
+    "duration_mismatch": "decoded and declared length differ: re-export the file from its source",
+    "no_samples": "the file holds no audio samples: record it again",
+    "too_short": "shorter than min_duration_s: delete it, or lower the limit",
+    "too_long": "longer than max_duration_s: split it, or raise the limit",
+    "too_many_channels": "more channels than max_channels: mix it down first",
+    "bad_sample_rate": "the sample rate lies outside what speech is recorded at: re-export the file",
+    "not_finite": "samples are NaN or infinite: re-export the file as integer PCM",
+    "silent": "no signal above silence_db: record it again",
+    # the process that worked on it
+    "decoder_crash": "the worker died on this item twice: convert the file with another tool",
+    "timeout": "the item took longer than its limit: convert the file, or raise the limit",
+    "memory_limit": "the item needed more memory than its limit: split the file, or raise the limit",
+    "internal_error": "voxmake failed on this item; the traceback is in run.log: please report it",
+    # its metadata
+    "bad_columns": "the row has the wrong number of columns: compare it with the rows around it",
+    "bad_encoding": "the line is not UTF-8: save the file as UTF-8",
+    "bad_json": "the line is not one JSON object: fix it, or delete it",
+    "empty_id": "the row has no id: give it one",
+    "bad_id": "the id has control characters or is too long: rename it",
+    "duplicate_id": "another row has the same id (after NFC and case folding): rename one of them",
+    "empty_text": "the row has no transcript: add it, or delete the row",
+    "text_too_long": "the transcript is too long to be one clip's: check for an unclosed quote, or split the clip",
+    "text_control_chars": "the transcript holds control characters: delete them",
+    "text_bidi_override": "the transcript holds bidirectional override characters: delete them",
+    "command_in_metadata": "a Kaldi pipe would run a command; voxmake runs none: write the files out first",
+    "segment_not_wav": "segments are cut out of uncompressed WAV only: convert the long file to PCM WAV",
+    "take_not_chosen": "the take chosen in the Codex editor is deleted: open the cell there and choose another",
+    "bad_times": "start or end is negative, reversed or not a number: fix the segment",
+}
