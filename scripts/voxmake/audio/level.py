@@ -99,7 +99,9 @@ def loudness_lufs(samples: np.ndarray, rate_hz: int) -> float:
 @cache
 def _interpolators() -> np.ndarray:
     """Kaiser-windowed sinc between samples, one column for each of four positions, shape (24, 4)."""
-    taps = signal.firwin(_TAPS * _OVERSAMPLING, 1 / _OVERSAMPLING, window=("kaiser", 8.0)) * _OVERSAMPLING
+    # An odd length puts one of the four on the samples themselves and one half way between them.
+    taps = signal.firwin(_TAPS * _OVERSAMPLING - 1, 1 / _OVERSAMPLING, window=("kaiser", 8.0)) * _OVERSAMPLING
+    taps = np.append(taps, 0.0)
     return taps.reshape(_TAPS, _OVERSAMPLING)[::-1].astype(np.float32)
 
 

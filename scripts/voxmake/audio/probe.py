@@ -158,6 +158,10 @@ def check_duration(duration_s: float, spec: AudioSpec) -> None:
 def _probe_soundfile(path: Path, container: str, facts: tuple[int, int]) -> Probe:
     import soundfile
 
+    if container == "ogg":
+        from voxmake.audio.ogg import check_pages
+
+        check_pages(path)
     try:
         info = soundfile.info(path)
     except soundfile.LibsndfileError as error:
