@@ -61,9 +61,10 @@ doctor: $(READY) ## check the rows and files of CONFIG's sources; copy nothing
 	@$(PYTHON) scripts/collect.py $(config_flags) --doctor
 
 plan: $(READY) ## show the graph of CONFIG: each stage, its run, what it needs
-	@$(PYTHON) scripts/plan.py status $(config_flags)
+	@$(PYTHON) scripts/plan.py show $(config_flags)
 
-status: plan ## the same as plan
+status: $(READY) ## list every run there is, and work that is running or was interrupted
+	@$(PYTHON) scripts/runs.py status
 
 why: $(READY) ## why would it run? STAGE=preprocess: what differs from the project's last run
 	@$(PYTHON) scripts/plan.py why $(config_flags) $(if $(STAGE),--stage $(STAGE))
@@ -94,7 +95,8 @@ test-all: $(READY) ## every test
 docs: $(READY) ## write configs/base.yaml, configs/schema.json and the reference pages anew
 	@$(PYTHON) scripts/docs.py
 
-bench: $(READY) ## measure speed and memory against the usual way, as ratios
+bench: ## measure speed and memory against the usual way, as ratios
+	@python3 docker/setup.py --group bench
 	@$(PYTHON) scripts/bench.py
 
 IMAGE ?= voxmake

@@ -1,8 +1,8 @@
 """Resolve a config into the graph of its runs: as a makefile, as a table, or as a reason why.
 
-    python scripts/plan.py make   --config configs/demo.yaml    # writes data/.plans/….mk, prints its name
-    python scripts/plan.py status --config configs/demo.yaml    # what is done, in work, to do
-    python scripts/plan.py why    --config configs/demo.yaml --stage preprocess
+    python scripts/plan.py make --config configs/demo.yaml      # writes data/.plans/….mk, prints its name
+    python scripts/plan.py show --config configs/demo.yaml      # what is done, in work, to do
+    python scripts/plan.py why  --config configs/demo.yaml --stage preprocess
 
 Make includes the file that `make` writes. Its targets carry the hash of the run in their names, so
 `make -n` and `make -q` tell the truth, a changed key reruns exactly what depends on it, and going
@@ -101,7 +101,7 @@ def _make_word(path: str) -> str:
     return "".join({"$": "$$", "#": "\\#", "%": "\\%", ":": "\\:"}.get(character, character) for character in path)
 
 
-# ---------------------------------------------------------------------------- status, why
+# ---------------------------------------------------------------------------- show, why
 
 
 def state_of(planned: Planned) -> str:
@@ -113,7 +113,7 @@ def state_of(planned: Planned) -> str:
     return "interrupted" if planned.path.with_name(f".tmp-{planned.hash12}").exists() else "to do"
 
 
-def show_status(args: argparse.Namespace, config: Any) -> None:
+def show_plan(args: argparse.Namespace, config: Any) -> None:
     known = plan_all(config, args.stages or config.stages)
     print(f"{'stage':<14}{'run':<14}{'state':<13}{'items':>8}{'rejected':>10}  after")
     for name, planned in known.items():
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     flags = argparse.ArgumentParser(
         description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    flags.add_argument("verb", choices=("make", "status", "why"))
+    flags.add_argument("verb", choices=("make", "show", "why"))
     config_flags(flags)
     flags.add_argument(
         "--stage", action="append", default=[], dest="stages", choices=STAGES, help="only this stage and what it needs"
@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
         config = load_config(args.config, args.assignments)
         if not (args.stages or config.stages):
             raise ConfigError(f"{args.config}: stages: is empty; list what `make all` is to run, e.g. [preprocess]")
-        {"make": write_makefile, "status": show_status, "why": show_why}[args.verb](args, config)
+        {"make": write_makefile, "show": show_plan, "why": show_why}[args.verb](args, config)
     return ended.code
 
 

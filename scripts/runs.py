@@ -1,5 +1,6 @@
-"""Look after finished runs: compare two, find outdated ones, verify files, delete what is left over.
+"""Look after runs: list them, compare two, find outdated ones, verify files, delete what is left over.
 
+    python scripts/runs.py status
     python scripts/runs.py diff preprocess/3fa2b1c94d5e preprocess/9b1d0c77aa12
     python scripts/runs.py stale
     python scripts/runs.py verify [RUN …]
@@ -45,14 +46,42 @@ def record_of(run: Path) -> dict:
         ) from None
 
 
+def status(args: argparse.Namespace) -> int:
+    """Every finished run, the projects that point at it, and work that is running or was interrupted."""
+    root = data_root()
+    users: dict[Path, list[str]] = {}
+    for link in sorted((root / "projects").glob("*/*")):
+        if link.is_symlink():
+            users.setdefault(link.resolve(), []).append(link.parent.name)
+    print(f"{'run':<28}{'finished':<22}{'items':>8}{'rejected':>10}  {'gate':<6}projects")
+    for run in published_runs():
+        record, numbers = record_of(run), stats_of(run)
+        when = record["finished"][:19]
+        counts = [numbers.get(key, "") for key in ("items_out", "items_rejected")]
+        projects = ", ".join(users.get(run.resolve(), [])) or "-"
+        name = f"{run.parent.name}/{run.name}"
+        print(f"{name:<28}{when:<22}{counts[0]:>8}{counts[1]:>10}  {record['gate']['verdict']:<6}{projects}")
+    for work in sorted((root / "runs").glob("*/.tmp-*")):
+        hash12 = work.name.removeprefix(".tmp-")
+        state = (
+            "running" if Lock.is_held(work.with_name(f".lock-{hash12}")) else "interrupted; the same command goes on"
+        )
+        print(f"{work.parent.name + '/' + hash12:<28}{state}")
+    return 0
+
+
+def stats_of(run: Path) -> dict:
+    """Name -> value of a run's stats.json."""
+    return {
+        name: facts["value"] for name, facts in json.loads((run / "stats.json").read_text(encoding="utf-8")).items()
+    }
+
+
 def diff(args: argparse.Namespace) -> int:
     old, new = (find_run(text) for text in (args.a, args.b))
     for name, read in (
         ("config", lambda run: record_of(run)["identity"]),
-        (
-            "stats",
-            lambda run: {key: entry["value"] for key, entry in json.loads((run / "stats.json").read_text()).items()},
-        ),
+        ("stats", stats_of),
         ("gate", lambda run: record_of(run)["gate"]),
     ):
         print(f"{name}:")
@@ -132,6 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     one = verbs.add_parser("diff", help="compare config, stats and gate of two runs")
     one.add_argument("a")
     one.add_argument("b")
+    verbs.add_parser("status", help="list every run there is")
     verbs.add_parser("stale", help="list runs made by other source code than today's")
     for name, text in (("verify", "compare files with their manifests"), ("sweep", "delete what is left over")):
         one = verbs.add_parser(name, help=text)
@@ -139,8 +169,9 @@ def main(argv: list[str] | None = None) -> int:
         if name == "sweep":
             one.add_argument("--unused", action="store_true", help="also runs that no project points at")
     args = flags.parse_args(argv)
+    verb = {"status": status, "diff": diff, "stale": stale, "verify": verify, "sweep": sweep}[args.verb]
     with reporting("runs", verbose=False) as ended:
-        ended.code = {"diff": diff, "stale": stale, "verify": verify, "sweep": sweep}[args.verb](args)
+        ended.code = verb(args)
     return ended.code
 
 

@@ -145,6 +145,17 @@ def test_verify_and_sweep(make, project):
     assert len(list((project / "data").glob("runs/*/*"))) == 2
 
 
+def test_plan_and_status_tell_what_is_there(make, project):
+    assert make("plan").stdout.count("to do") == 2
+    make("all", "SET=project=mine")
+    assert make("plan").stdout.count("done") == 2
+    told = make("status").stdout.splitlines()
+    assert [line.split("/")[0] for line in told[1:]] == ["collect", "preprocess"]
+    assert told[1].split()[2:] == ["6", "0", "PASS", "mine"]
+    (project / "data" / "runs" / "collect" / ".tmp-0123456789ab").mkdir()
+    assert "interrupted" in make("status").stdout
+
+
 def test_why_diff_and_stale(make, project):
     make("all")
     assert "keys.audio.target_db: -20.0 -> -23.0" in make("why", "STAGE=preprocess", "SET=audio.target_db=-23").stdout

@@ -105,8 +105,7 @@ def _sniff_frames(start: bytes) -> str:
             return "adts"
         if layer != 0 and rate != 3 and bitrate != 15:
             return "mp3"
-    shown = start[:16].decode("ascii", "backslashreplace").encode("unicode_escape").decode()
-    raise Rejected("not_audio", f"begins with {shown}")
+    raise Rejected("not_audio", f"begins with {str(start[:16])[2:-1]}")
 
 
 def probe(path: Path, spec: AudioSpec) -> Probe:

@@ -177,7 +177,8 @@ class Run:
             cells = [item.id, item.source, outcome.reason, outcome.detail]
             entry["cells"] = cells
             self._rejected[f"{target}\0{item.id}"] = cells
-            self.log.warning("%s rejected: %s %s (%s)", item.id, outcome.reason, outcome.detail, item.source)
+            why = f"{outcome.reason}, {outcome.detail}" if outcome.detail else outcome.reason
+            self.log.warning("%s rejected: %s (%s)", item.id, why, item.source)
             if outcome.trace:
                 self.log.debug(outcome.trace)
         self.work.journal.append(entry)
@@ -273,6 +274,8 @@ class Run:
         (self.path / "run.json").write_text(record, encoding="utf-8")
         stage = self.planned.stage
         header = f"voxmake {stage.name}/{self.planned.hash12} version {stage.version}"
+        told = f" ({tally}): {self.work.final / REJECTED}" if rejected else ""
+        self.log.info("%d in, %d out, %d rejected%s", self._items_in, rows_out, len(rejected), told)
         self.work.publish({*self._files, *self._made}, self._files, header)
         failed = [c for c in self.checks if not c["passed"]]
         if failed:
