@@ -18,6 +18,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 CONFIG ?= configs/base.yaml
 SET ?=
+STAGE ?=
 ENVS ?= $(or $(VOXMAKE_ENVS),.venv)
 PYTHON := $(ENVS)/core/bin/python
 READY := $(ENVS)/core/.ready
@@ -101,13 +102,17 @@ bench: ## measure speed and memory against the usual way, as ratios
 
 IMAGE ?= voxmake
 BASE_IMAGE ?=
-STAGE ?=
+# A folder of recordings outside the project; the container sees it as /recordings.
+RECORDINGS ?= $(CURDIR)/data/demo/recordings
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
 docker-build: ## build the image (BASE_IMAGE=…: on another base)
-	docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) -t $(IMAGE) .
+	docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE='$(BASE_IMAGE)') --build-arg COMMIT=$(COMMIT) -t $(IMAGE) .
 
-docker-run: ## run STAGE=all CONFIG=… in the image, with all GPUs
-	docker run --rm --init --gpus all --user "$$(id -u):$$(id -g)" --read-only --tmpfs /tmp --cap-drop ALL \
-	  --security-opt no-new-privileges --network none --pids-limit 4096 \
-	  -v "$(CURDIR)/data:/work/voxmake/data" -v "$(CURDIR)/reports:/work/voxmake/reports" -v "$(CURDIR)/configs:/work/voxmake/configs:ro" \
+docker-run: ## run STAGE=all CONFIG=… in the image, with all GPUs (RECORDINGS=…: mounted as /recordings)
+	mkdir -p data reports
+	docker run --rm --init --gpus all --name $(IMAGE)-$(or $(STAGE),all) --user "$$(id -u):$$(id -g)" \
+	  --read-only --tmpfs /tmp --network none --cap-drop ALL --security-opt no-new-privileges --pids-limit 4096 --shm-size 2g \
+	  -v '$(CURDIR)/data:/data' -v '$(CURDIR)/reports:/work/voxmake/reports' -v '$(CURDIR)/configs:/work/voxmake/configs:ro' \
+	  -v '$(RECORDINGS):/recordings:ro' -v voxmake-cache:/cache \
 	  $(IMAGE) $(or $(STAGE),all) CONFIG='$(CONFIG)' SET='$(SET)'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -33,7 +34,9 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the project's checkout, with "+" if files differ from it; None outside a checkout."""
+    """Commit of the project's checkout, with "+" if files differ from it; in a container, of the image."""
+    if built_from := os.environ.get("VOXMAKE_COMMIT"):
+        return built_from
     command = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
