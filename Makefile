@@ -83,8 +83,8 @@ sweep: $(READY) ## delete interrupted work (UNUSED=1: and runs that no project p
 	@$(PYTHON) scripts/runs.py sweep $(if $(UNUSED),--unused) $(if $(RUN),'$(RUN)')
 
 lint: $(READY) ## ruff, and check that generated files are up to date
-	@$(ENVS)/core/bin/ruff check .
-	@$(ENVS)/core/bin/ruff format --check .
+	@$(ENVS)/core/bin/ruff check --no-cache .
+	@$(ENVS)/core/bin/ruff format --no-cache --check .
 	@$(PYTHON) scripts/docs.py --check
 
 test: $(READY) ## the tests, without the slow ones

@@ -30,7 +30,11 @@ def lock(name: str, core: set[str]) -> set[str]:
         command += ["--constraint", pins.name, str(FOLDER / f"{name}.in")]
         made = subprocess.run(command, text=True, check=True, stdout=subprocess.PIPE).stdout
     entries = re.split(r"^(?=\S)", made, flags=re.MULTILINE)
-    kept = [entry for entry in entries if "==" in entry and not LEFT_OUT.fullmatch(package(entry)) and package(entry) not in core]
+    kept = [
+        entry
+        for entry in entries
+        if "==" in entry and not LEFT_OUT.fullmatch(package(entry)) and package(entry) not in core
+    ]
     (FOLDER / f"{name}.txt").write_text("".join(kept), encoding="utf-8")
     return {package(entry) for entry in kept}
 

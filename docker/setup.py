@@ -23,7 +23,17 @@ ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "docker" / "requirements"
 TORCH = "torch==2.13.0"  # >= 2.10 loads weights safely; first, or another package pulls in its own choice
 OLDEST_PYTHON = (3, 11)
-CHECKED = ("torch", "transformers", "soundfile", "soxr", "sklearn", "whisper", "resemblyzer", "silero_vad", "pocketsphinx")
+CHECKED = (
+    "torch",
+    "transformers",
+    "soundfile",
+    "soxr",
+    "sklearn",
+    "whisper",
+    "resemblyzer",
+    "silero_vad",
+    "pocketsphinx",
+)
 
 
 class SetupError(Exception):
@@ -51,7 +61,11 @@ def stamp_of(files: list[Path]) -> str:
 def groups_of(stamp: Path) -> list[str]:
     """Groups that were added earlier stay when the environment is updated."""
     lines = stamp.read_text(encoding="utf-8").splitlines()[1:] if stamp.is_file() else []
-    return [line.split()[0] for line in lines if line.split()[0] != "core" and (REQUIREMENTS / f"{line.split()[0]}.txt").is_file()]
+    return [
+        line.split()[0]
+        for line in lines
+        if line.split()[0] != "core" and (REQUIREMENTS / f"{line.split()[0]}.txt").is_file()
+    ]
 
 
 def step(what: str, command: list[str | Path]) -> None:
@@ -73,11 +87,16 @@ def make(environment: Path, files: list[Path]) -> None:
     if importlib.util.find_spec("ensurepip") is None:
         raise SetupError("this Python has no venv module: install it (Debian and Ubuntu: apt install python3-venv)", 2)
     # --upgrade repairs links to a Python that has moved and leaves installed packages alone
-    step("making the environment", [sys.executable, "-m", "venv", *(["--upgrade"] if python.exists() else []), environment])
+    step(
+        "making the environment",
+        [sys.executable, "-m", "venv", *(["--upgrade"] if python.exists() else []), environment],
+    )
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     # torch's own dependencies are pinned by name in core.txt, but a constraint file may hold no hashes
     pins = environment / "pins.txt"
-    pins.write_text("\n".join(line.split()[0] for line in files[0].read_text(encoding="utf-8").splitlines() if "==" in line))
+    pins.write_text(
+        "\n".join(line.split()[0] for line in files[0].read_text(encoding="utf-8").splitlines() if "==" in line)
+    )
     step(f"installing {TORCH}", [*install, TORCH, "--constraint", pins])
     for path in files:
         step(f"installing {path.stem}", [*install, "--no-deps", "--require-hashes", "--requirement", path])
@@ -86,10 +105,14 @@ def make(environment: Path, files: list[Path]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     flags = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    flags.add_argument("--group", action="append", default=[], metavar="NAME", help="add the packages of requirements/NAME.txt")
+    flags.add_argument(
+        "--group", action="append", default=[], metavar="NAME", help="add the packages of requirements/NAME.txt"
+    )
     args = flags.parse_args(argv)
     if sys.version_info < OLDEST_PYTHON:
-        raise SetupError(f"Python {sys.version.split()[0]} is too old: voxmake needs 3.11 or newer; run this file with it", 2)
+        raise SetupError(
+            f"Python {sys.version.split()[0]} is too old: voxmake needs 3.11 or newer; run this file with it", 2
+        )
     environment = Path(os.environ.get("VOXMAKE_ENVS") or ROOT / ".venv") / "core"
     environment.mkdir(parents=True, exist_ok=True)
     with (environment / ".lock").open("w") as lock:
@@ -117,7 +140,10 @@ if __name__ == "__main__":
         print(f"setup: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except OSError as error:
-        print(f"setup: {error.filename or ''}: {error.strerror}; make room or mend the disk, then run it again", file=sys.stderr)
+        print(
+            f"setup: {error.filename or ''}: {error.strerror}; make room or mend the disk, then run it again",
+            file=sys.stderr,
+        )
         raise SystemExit(70) from None
     except KeyboardInterrupt:
         print("setup: interrupted; run it again to go on", file=sys.stderr)

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from voxmake.audio.spec import AudioSpec
 
 import preprocess
+from voxmake.audio.spec import AudioSpec
 from voxmake.errors import REASONS, BadInput, ConfigError, Rejected
 from voxmake.run.config import Section
 from voxmake.run.digest import tree_digest
@@ -90,7 +90,6 @@ class Fetch:
 
     def __init__(self) -> None:
         from voxmake.audio.probe import sniff
-
         from voxmake.sources import fetch
 
         self.fetch, self.sniff = fetch, sniff
@@ -200,7 +199,6 @@ def work(run: Run) -> None:
 def doctor(args: argparse.Namespace) -> int:
     """Check every row, and the header of every local file, without copying anything."""
     from voxmake.audio.probe import probe
-
     from voxmake.run.run import REJECTED, rejected_csv
 
     config = plan_run(STAGE, args, load_config)[1]

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxmake.audio.spec import AudioSpec
-
 from voxmake.run.entry import parser, run_stage
 from voxmake.run.stage import Stage
 from voxmake.run.work import Item, Limits
