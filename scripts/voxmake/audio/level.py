@@ -9,7 +9,6 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy import fft, signal
 
 _FLOOR_DB = -120.0  # what silence measures; -inf can't be written to JSON
 _OVERSAMPLING = 4  # BS.1770-4, annex 2
@@ -68,6 +67,8 @@ def loudness_lufs(samples: np.ndarray, rate_hz: int) -> float:
 
     A clip shorter than 400 ms is one block of its own length.
     """
+    from scipy import signal  # half a second to import, and most sets are levelled by RMS
+
     sections = _k_weighting(rate_hz)
     state = np.zeros((len(sections), 2))
     step = rate_hz // 10
@@ -100,8 +101,9 @@ def loudness_lufs(samples: np.ndarray, rate_hz: int) -> float:
 def _interpolators() -> np.ndarray:
     """Kaiser-windowed sinc between samples, one column for each of four positions, shape (24, 4)."""
     # An odd length puts one of the four on the samples themselves and one half way between them.
-    taps = signal.firwin(_TAPS * _OVERSAMPLING - 1, 1 / _OVERSAMPLING, window=("kaiser", 8.0)) * _OVERSAMPLING
-    taps = np.append(taps, 0.0)
+    length = _TAPS * _OVERSAMPLING - 1
+    taps = np.sinc((np.arange(length) - length // 2) / _OVERSAMPLING) * np.kaiser(length, 8.0)
+    taps = np.append(taps / taps.sum() * _OVERSAMPLING, 0.0)  # unity gain at 0 Hz
     return taps.reshape(_TAPS, _OVERSAMPLING)[::-1].astype(np.float32)
 
 
@@ -109,25 +111,20 @@ def true_peak(samples: np.ndarray) -> float:
     """Largest amplitude of the signal 4 times oversampled (BS.1770-4, annex 2), linear.
 
     Only where it can be: an interpolated value is at most L1 times the largest sample under the
-    filter, so places whose samples all stay below peak / L1 can't hold the maximum.
+    filter, so blocks whose samples all stay below peak / L1 can't hold the maximum.
     """
-    magnitude = np.abs(samples)
-    peak = float(magnitude.max(initial=0.0))
-    if peak == 0.0:
-        return 0.0
     filters = _interpolators()
     bound = float(np.abs(filters).sum(axis=0).max())
-    high = np.flatnonzero(magnitude >= peak / bound)
-    # starts of all windows that hold a high sample, without duplicates
-    mask = np.zeros(len(samples) + _TAPS, np.int32)
-    np.add.at(mask, high, 1)
-    np.add.at(mask, high + _TAPS, -1)
-    starts = np.flatnonzero(np.cumsum(mask))
-    padded = np.concatenate([np.zeros(_TAPS - 1, np.float32), samples, np.zeros(_TAPS, np.float32)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, _TAPS)
-    for part in range(0, len(starts), 1 << 16):
-        between = windows[starts[part : part + (1 << 16)]] @ filters
-        peak = max(peak, float(np.abs(between).max()))
+    size, reach = 128, _TAPS - 1
+    padded = np.zeros(reach + (len(samples) // size + 1) * size + reach, np.float32)
+    padded[reach : reach + len(samples)] = samples
+    peaks = np.abs(padded[reach:-reach]).reshape(-1, size).max(axis=1)
+    peak = float(peaks.max())
+    blocks = np.lib.stride_tricks.sliding_window_view(padded, size + 2 * reach)[::size]
+    high = np.flatnonzero(peaks >= peak / bound) if peak else []
+    for part in range(0, len(high), 512):
+        windows = np.lib.stride_tricks.sliding_window_view(blocks[high[part : part + 512]], _TAPS, axis=1)
+        peak = max(peak, float(np.abs(windows @ filters).max()))
     return peak
 
 
@@ -160,6 +157,6 @@ def bandwidth_hz(samples: np.ndarray, rate_hz: int) -> float:
     if len(middle) < size:
         middle = np.pad(middle, (0, size - len(middle)))
     frames = middle[: len(middle) // size * size].reshape(-1, size) * np.hanning(size).astype(np.float32)
-    power = (np.abs(fft.rfft(frames, axis=1)) ** 2).mean(axis=0)
+    power = (np.abs(np.fft.rfft(frames, axis=1)) ** 2).mean(axis=0)
     within = np.flatnonzero(power >= power.max() * 10 ** (_BANDWIDTH_DB / 10))
     return float(within[-1] * rate_hz / size)

@@ -174,7 +174,10 @@ def _start(slot: int, spec: WorkerSpec) -> _Process:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
-        "VOXMAKE_WORKER_SLOT": str(slot),
+        # Keep freed memory for the next item: giving back and faulting in again costs a fifth of the time.
+        "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
+        "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+        "MALLOC_TOP_PAD_": str(16 << 20),
     }
     with spec.stderr.open("ab") as stderr:
         popen = subprocess.Popen(
