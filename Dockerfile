@@ -12,7 +12,7 @@ RUN apt-get update \
 
 # Everything that libraries want to keep between runs goes below /cache: mount a volume or a tmpfs there when
 # the root is read-only. World-writable and sticky, so that `--user` may be anybody.
-RUN mkdir -m 1777 /cache && mkdir -m 1777 /data
+RUN install -d -m 1777 /cache /data
 ENV HOME=/cache \
     XDG_CACHE_HOME=/cache \
     HF_HOME=/cache/huggingface \
