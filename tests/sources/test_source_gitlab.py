@@ -7,15 +7,21 @@ canary: what is raised, logged or printed is searched for it.
 """
 
 import hashlib
+import io
 import json
 import logging
+import os
 import pickle
 import socket
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+import soundfile
+from conftest import ROOT, voice
 
 from voxmake.errors import BadInput, ConfigError, Rejected
 from voxmake.sources import Source, commit_of, fetch, files_of, read_source
@@ -312,6 +318,45 @@ def test_an_object_store_elsewhere_never_sees_the_token(server, tmp_path):
     assert (tmp_path / "out").read_bytes() == b"first" * 50_000
     assert seen
     assert TOKEN not in json.dumps(seen)
+
+
+def test_collect_waits_for_what_the_server_does_not_give(server, tmp_path, monkeypatch):
+    """A download that fails is no verdict on the recording: nothing is published until all are there."""
+    wav = io.BytesIO()
+    soundfile.write(wav, voice(1.0), 16000, format="WAV", subtype="PCM_16")
+    names = [name for name in server.files if name.endswith(("/1.webm", "/2.webm", "/3.webm"))]
+    for name in names:
+        server.add_lfs(name, wav.getvalue() + name.encode())
+    server.lfs[names[0]] = b"swapped on the way"
+    config = tmp_path / "x.yaml"
+    config.write_text(
+        f"extends: {ROOT / 'configs/base.yaml'}\nproject: test\n"
+        f"collect: {{sources: [{{format: gitlab, url: '{server.url}', project: {PROJECT}}}]}}\n"
+        "execution: {workers: 2, progress: plain, max_rejected_ratio: 0.5}\n"
+    )
+
+    def collect():
+        command = [sys.executable, ROOT / "scripts/collect.py", "--config", config]
+        environment = os.environ | {"VOXMAKE_DATA": str(tmp_path / "data")}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    failed = collect()
+    assert failed.returncode == 70
+    assert "1 of 4 items could not be downloaded" in failed.stderr.splitlines()[-1]
+    assert not list(tmp_path.glob("data/runs/collect/*/MANIFEST.sha256"))
+
+    server.add_lfs(names[0], wav.getvalue() + names[0].encode())
+    server.requests.clear()
+    done = collect()
+    assert done.returncode == 0
+    assert "2 of 3 recordings are done already" in done.stderr
+    fetched = [path for path, query, _ in server.requests if query.get("lfs")]
+    assert all(names[0].rpartition("/")[2] in path for path in fetched)
+    [manifest] = tmp_path.glob("data/runs/collect/*/MANIFEST.sha256")
+    written = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert len(list((manifest.parent / "audio").iterdir())) == 3
+    assert not any(TOKEN.encode() in path.read_bytes() for path in written)
+    assert TOKEN not in failed.stderr + done.stderr
 
 
 def test_no_server(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from voxmake.errors import PASSING, REASONS, BadInput, GateFailed, Rejected
+from voxmake.errors import PASSING, REASONS, BadInput, Failure, GateFailed, Rejected
 from voxmake.run.digest import file_sha256
 from voxmake.run.progress import Progress
 from voxmake.run.provenance import git_commit, source_digests, versions
@@ -254,6 +254,11 @@ class Run:
         ratio = len(rejected) / self._items_in if self._items_in else 0.0
         tally = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         kept = self.path / REJECTED
+        # The hash names what the server holds: a set without some of it may not be published under that name.
+        if failed := reasons.get("download_failed"):
+            raise Failure(
+                f"{failed} of {self._items_in} items could not be downloaded; see {kept}; run again to fetch them"
+            )
         if rows_out == 0:
             raise BadInput(
                 f"nothing is left of {self._items_in} items ({tally}); see {kept}, mend the input, run again"
