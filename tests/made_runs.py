@@ -5,16 +5,13 @@ import random
 import struct
 from pathlib import Path
 
+import diarize
+import segment
 from voxmake.run.run import csv_text
 from voxmake.run.store import WorkDir
 
-import diarize
-import segment
-
 RATE_HZ = 16000
-WORDS = (
-    "river stone light under seven houses green window carry slowly bridge morning paper quiet garden letter".split()
-)
+WORDS = "river stone light under seven houses green window carry slowly bridge morning quiet garden letter"
 
 
 def wav(samples: int, seed: int) -> bytes:
@@ -26,7 +23,7 @@ def wav(samples: int, seed: int) -> bytes:
 
 def sentence(number: int) -> str:
     """A sentence of its own for each number, about 40 characters."""
-    return " ".join(random.Random(number).choices(WORDS, k=7)).capitalize() + "."
+    return " ".join(random.Random(number).choices(WORDS.split(), k=7)).capitalize() + "."
 
 
 def clip(number: int, **facts) -> dict:
