@@ -13,8 +13,10 @@ from voxmake.run.store import WorkDir
 RATE_HZ = 16000
 WORDS = "river stone light under seven houses green window carry slowly bridge morning quiet garden letter"
 
+NEAR = {"distance": "0.2", "nearest": "ben", "nearest_distance": "0.5", "reviewed": ""}
 
-def wav(samples: int, seed: int) -> bytes:
+
+def wav(samples: int, seed: int | str) -> bytes:
     body = random.Random(seed).randbytes(2 * samples)
     header = struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", 36 + len(body), b"WAVEfmt ", 16, 1, 1, RATE_HZ, 2 * RATE_HZ, 2, 16,
                          b"data", len(body))  # fmt: skip
@@ -27,14 +29,14 @@ def sentence(number: int) -> str:
 
 
 def clip(number: int, **facts) -> dict:
-    """One clip: what both runs say of it. Speakers take turns; a second is about 14 characters."""
+    """One clip: what both runs say of it. Speakers take turns and speak 12 to 16 characters a second."""
     text = facts.pop("text", sentence(number))
     return {
         "id": f"clip{number:04}",
         "transcription": text,
         "speaker": ("ann", "ben")[number % 2],
         "language": "en",
-        "duration_s": round(max(0.6, len(text) / 14), 2),
+        "duration_s": round(max(0.6, len(text) / (12 + number // 2 % 5)), 2),
         "state": "definite",
     } | facts
 
@@ -45,13 +47,13 @@ def runs(folder: Path, clips: list[dict], suffix: str = ".wav") -> list[str]:
         "sample_rate_hz": RATE_HZ, "level_after_db": -20.0, "clipping_ratio": 0.0, "bandwidth_hz": 7500, "source": "m.csv:2",
     }  # fmt: skip
     audio, rows, speakers = {}, [], []
-    for number, one in enumerate(clips):
+    for one in clips:
         name = one.get("file_name", f"audio/{one['id']}{suffix}")
-        data = one.get("data") or wav(round(one["duration_s"] * RATE_HZ), number)
+        data = one.get("data") or wav(round(one["duration_s"] * RATE_HZ), one["id"])
         audio[name] = data
         rows.append(measured | one | {"file_name": name})
         if one["state"]:
-            speakers.append({"distance": 0.2, "nearest": "ben", "nearest_distance": 0.5} | one | {"file_name": name})
+            speakers.append(NEAR | one | {"file_name": name})
     publish(folder / "segment", {"metadata.csv": table(segment.COLUMNS, rows)} | audio)
     publish(folder / "diarize", {"speakers.csv": table(diarize.COLUMNS, speakers)})
     return ["--input", f"segment={folder / 'segment'}", "--input", f"diarize={folder / 'diarize'}"]
