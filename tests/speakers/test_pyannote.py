@@ -125,6 +125,6 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     torch.save({"pyannote.audio": Code(), "state_dict": {}}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(pickle.UnpicklingError, match="(?i)weights.?only"):
+    with pytest.raises(pickle.UnpicklingError, match=r"(?i)weights.?only"):
         Embedder(str(tmp_path))
     assert not (tmp_path / "was_run").exists()
