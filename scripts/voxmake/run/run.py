@@ -9,9 +9,9 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,15 @@ class Run:
         self._rejected[f"listed\0{source}\0{item_id}\0{reason}"] = [item_id, source, reason, detail]
 
     def map(
-        self, items: Sequence[Item], worker: type, args: dict[str, Any], limits: Limits, label: str
+        self,
+        items: Sequence[Item],
+        worker: type,
+        args: dict[str, Any],
+        limits: Limits,
+        label: str,
+        *,
+        batch: int | None = None,
+        again: bool = False,
     ) -> dict[str, dict]:
         """Call a worker on every item, in other processes, and journal what comes back.
 
@@ -125,6 +133,11 @@ class Run:
             worker: a class; `worker(**args)` is made once in each process and called with
                 (payload, output) for each item. It returns a row, a dict of plain values.
             label: what the items are, in the plural, for the display.
+            batch: call the worker with a list of up to so many payloads instead; it returns a list of the same
+                length: of each item its row, or a `Rejected`. Groups are cut from the items sorted by id, so
+                what is done already never moves another item into another group.
+            again: the items came in before, under other ids. They are not counted once more, and one that is
+                rejected is only missing from what comes back.
 
         Returns:
             the rows of the items that were not rejected, by id, sorted by id.
@@ -135,13 +148,14 @@ class Run:
         if self.work is None:
             self.log.info("would work on %d %s; %d rejected already", len(items), label, len(self._rejected))
             raise DryRun
-        self._items_in += len(items)
+        self._items_in += 0 if again else len(items)
         wanted = {item.id: item for item in items}
         if len(wanted) < len(items):
             raise ValueError("two items have one id")
         target = target_of(worker)
-        rows = self._resume(target, wanted)
+        rows = self._resume(target, wanted, again)
         todo = [item for key, item in wanted.items() if key not in rows and f"{target}\0{key}" not in self._rejected]
+        handed = todo if batch is None else _grouped(items, {item.id for item in todo}, batch)
         workers = self.config.execution.workers or len(os.sched_getaffinity(0))
         self.notes.setdefault("workers", workers)
         if len(todo) < len(items):
@@ -151,10 +165,11 @@ class Run:
         progress = Progress(
             self.log, label, len(items), len(items) - len(todo), workers, execution.progress, execution.progress_every_s
         )
-        with progress, closing(LocalEngine(workers).run(spec, todo, progress)) as outcomes:
+        with progress, closing(LocalEngine(workers).run(spec, handed, progress)) as outcomes:
             for outcome in outcomes:
-                self._journal(target, outcome, rows)
-                progress.finished(outcome)
+                for single in [outcome] if batch is None else _singles(outcome, wanted):
+                    self._journal(target, single, rows, again)
+                    progress.finished(single)
         if progress.facts:
             self.work.journal.append({"work": target, "status": "facts", "facts": progress.facts})
             self._learn(progress.facts)
@@ -166,7 +181,16 @@ class Run:
         for name, values in facts.items():
             self._worker_facts.setdefault(name, {}).update(values)
 
-    def _journal(self, target: str, outcome: Outcome, rows: dict[str, dict]) -> None:
+    def rejections(self, worker: type) -> dict[str, tuple[str, str]]:
+        """Reason and detail of the items that a worker's `map` rejected, by id."""
+        prefix = f"{target_of(worker)}\0"
+        return {
+            key.removeprefix(prefix): (cells[2], cells[3])
+            for key, cells in self._rejected.items()
+            if key.startswith(prefix)
+        }
+
+    def _journal(self, target: str, outcome: Outcome, rows: dict[str, dict], again: bool) -> None:
         item = outcome.item
         entry: dict[str, Any] = {"work": target, "id": item.id, "status": outcome.status}
         if outcome.status == "ok":
@@ -176,14 +200,15 @@ class Run:
         else:
             cells = [item.id, item.source, outcome.reason, outcome.detail]
             entry["cells"] = cells
-            self._rejected[f"{target}\0{item.id}"] = cells
+            if not again:
+                self._rejected[f"{target}\0{item.id}"] = cells
             why = f"{outcome.reason}, {outcome.detail}" if outcome.detail else outcome.reason
             self.log.warning("%s rejected: %s (%s)", item.id, why, item.source)
             if outcome.trace:
                 self.log.debug(outcome.trace)
         self.work.journal.append(entry)
 
-    def _resume(self, target: str, wanted: dict[str, Item]) -> dict[str, dict]:
+    def _resume(self, target: str, wanted: dict[str, Item], again: bool) -> dict[str, dict]:
         """Rows of the items that the journal knows and whose files are still what it says."""
         rows: dict[str, dict] = {}
         for entry in self.work.journal.entries:
@@ -193,7 +218,7 @@ class Run:
             if entry["work"] != target or entry["id"] not in wanted:
                 continue
             if entry["status"] == "rejected":
-                if entry["cells"][2] in PASSING:
+                if again or entry["cells"][2] in PASSING:
                     continue
                 self._rejected[f"{target}\0{entry['id']}"] = entry["cells"]
                 continue
@@ -319,6 +344,34 @@ class Run:
             "host": {"cpu_cores": os.cpu_count(), "machine": platform.machine(), "system": platform.platform()},
             **self.notes,
         }
+
+
+def _grouped(items: Sequence[Item], todo: set[str], size: int) -> list[Item]:
+    """Items joined to groups by their place in the whole list; of each group what is still to do."""
+    groups = [[item for item in items[at : at + size] if item.id in todo] for at in range(0, len(items), size)]
+    return [
+        Item(
+            id=group[0].id if len(group) == 1 else f"{group[0].id} … {group[-1].id}",
+            payload=[item.payload for item in group],
+            cost=sum(item.cost for item in group),
+            source="\0".join(item.id for item in group),
+        )
+        for group in groups
+        if group
+    ]
+
+
+def _singles(outcome: Outcome, wanted: dict[str, Item]) -> Iterator[Outcome]:
+    """The outcome of each item of a group; when the group as a whole was lost, each of them was."""
+    items = [wanted[key] for key in outcome.item.source.split("\0")]
+    if outcome.status == "rejected":
+        yield from (replace(outcome, item=item) for item in items)
+        return
+    for item, (kind, *content) in zip(items, outcome.row["items"], strict=True):
+        if kind == "ok":
+            yield Outcome(item, "ok", row=content[0], slot=outcome.slot)
+        else:
+            yield Outcome(item, "rejected", reason=content[0], detail=content[1], slot=outcome.slot)
 
 
 def _holds(path: Path, facts: tuple[int, str]) -> bool:

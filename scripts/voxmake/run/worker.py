@@ -83,6 +83,12 @@ def main() -> int:
 def _answer(worker, payload, output: Output) -> tuple:
     try:
         row = worker(payload, output)
+        if isinstance(row, list):  # a group of items: each has its own row or its own reason
+            row = {
+                "items": [
+                    ("rejected", one.reason, one.detail) if isinstance(one, Rejected) else ("ok", one) for one in row
+                ]
+            }
     except Rejected as rejection:
         return "rejected", rejection.reason, rejection.detail, ""
     except Failure as failure:
