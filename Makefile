@@ -25,7 +25,9 @@ READY := $(ENVS)/core/.ready
 
 # Verbs that need the graph of CONFIG; the other ones work without a plan.
 STAGES := $(shell sed -n 's/^STAGES = (\(.*\))$$/\1/p' scripts/voxmake/run/stage.py | tr -d '",')
-GRAPH_VERBS := all $(STAGES)
+GRAPH_VERBS := all validate $(STAGES)
+# `make validate` is short for the stage of that work.
+GOALS = $(patsubst validate,whisper_validate,$(MAKECMDGOALS))
 
 config_flags = --config '$(CONFIG)' $(foreach text,$(SET),--set '$(text)')
 # Run a script in the environment its engine needs.
@@ -35,7 +37,7 @@ ifneq ($(filter $(GRAPH_VERBS),$(MAKECMDGOALS)),)
   ifeq ($(wildcard $(READY)),)
     $(error no environment yet: run `make setup` first, or `make demo`)
   endif
-  ONLY := $(if $(filter all,$(MAKECMDGOALS)),,$(foreach stage,$(filter $(STAGES),$(MAKECMDGOALS)),--stage $(stage)))
+  ONLY := $(if $(filter all,$(GOALS)),,$(foreach stage,$(filter $(STAGES),$(GOALS)),--stage $(stage)))
   PLAN := $(shell $(PYTHON) scripts/plan.py make $(config_flags) $(ONLY) $(DRY))
   ifneq ($(.SHELLSTATUS),0)
     $(error no plan for $(CONFIG): see the line above)
@@ -43,7 +45,9 @@ ifneq ($(filter $(GRAPH_VERBS),$(MAKECMDGOALS)),)
   include $(PLAN)
 endif
 
-.PHONY: help setup demo doctor plan status why diff stale verify sweep lint test test-all docs bench bench-diarize docker-build docker-run
+validate: whisper_validate
+
+.PHONY: validate help setup demo doctor plan status why diff stale verify sweep lint test test-all docs bench bench-diarize docker-build docker-run
 
 help: ## list the verbs
 	@echo 'usage: make VERB [CONFIG=configs/x.yaml] [SET="audio.target_db=-23 …"]'; echo

@@ -59,8 +59,10 @@ def write_makefile(args: argparse.Namespace, config: Any) -> None:
     lines += [".PRECIOUS: " + " ".join(targets.values()), ""]
     flags = ["--config", str(args.config), *(part for text in args.assignments for part in ("--set", text))]
     for name, planned in known.items():
-        upstream = [targets[other] for other in planned.inputs]
-        gates = [f"gate-{other}" for other in planned.inputs if failed_gate(known[other])]
+        # An input may be served by another stage than the one it is named after.
+        needed = [other.stage.name for other in planned.inputs.values()]
+        upstream = [targets[other] for other in needed]
+        gates = [f"gate-{other}" for other in needed if failed_gate(known[other])]
         command = shlex.join([f"scripts/{name}.py", *flags, "--output", str(planned.path)])
         lines += [
             f"{targets[name]}: | {' '.join(upstream + gates)}".rstrip(),

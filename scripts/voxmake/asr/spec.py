@@ -1,4 +1,4 @@
-"""The config section `validate`."""
+"""The config section `validation`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def chosen_engine(spec: Validate) -> Engine:
     if path is None:
         return "pocketsphinx"
     if not path.exists():
-        raise ConfigError(f"validate.model: {path} is not there; download the model first, voxmake downloads none")
+        raise ConfigError(f"validation.model: {path} is not there; download the model first, voxmake downloads none")
     if spec.engine != "auto":
         found = spec.engine
     elif path.is_file():
@@ -87,7 +87,7 @@ def chosen_engine(spec: Validate) -> Engine:
         found = "faster-whisper" if (path / "model.bin").is_file() else "transformers"
     needed = {"whisper": path, "faster-whisper": path / "model.bin", "transformers": path / "config.json"}[found]
     if not needed.is_file():
-        raise ConfigError(f"validate.model: {path} is no model of {found}: {needed.name} is not a file there")
+        raise ConfigError(f"validation.model: {path} is no model of {found}: {needed.name} is not a file there")
     return found
 
 
@@ -108,6 +108,6 @@ def model_digest(spec: Validate) -> str | None:
     if spec.model_sha256 != digest:
         said = "is not pinned" if spec.model_sha256 is None else f"is not {spec.model_sha256}"
         raise ConfigError(
-            f"validate.model_sha256: the sha256 of {path} {said}: it is {digest}; compare it with its publisher's, then set it"
+            f"validation.model_sha256: the sha256 of {path} {said}: it is {digest}; compare it with its publisher's, then set it"
         )
     return digest
