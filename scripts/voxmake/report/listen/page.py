@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BINS = 200  # of a waveform; about one for two pixels of the player
 MARK = "<!-- voxmake listening room -->"  # the first line after the doctype; a folder with it may be replaced
 HERE = Path(__file__).parent
+# One script in this order: what is decided and its file, the list, the chosen row, playing, keys and start.
+SCRIPTS = ("decisions.js", "list.js", "detail.js", "player.js", "room.js")
 
 
 def write_room(folder: Path, room: Room, facts: dict[str, Any]) -> None:
@@ -55,7 +57,7 @@ def write_room(folder: Path, room: Room, facts: dict[str, Any]) -> None:
 def page(data: dict[str, Any]) -> str:
     """index.html around its data."""
     style = (HERE / "room.css").read_text(encoding="utf-8")
-    script = (HERE / "room.js").read_text(encoding="utf-8")
+    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     text = (HERE / "page.html").read_text(encoding="utf-8")
     policy = (
         f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; "
