@@ -96,9 +96,9 @@ test-all: $(READY) ## every test
 docs: $(READY) ## write configs/base.yaml, configs/schema.json and the reference pages anew
 	@$(PYTHON) scripts/docs.py
 
-bench: ## measure speed and memory against the usual way, as ratios
+bench: ## measure speed and memory against the usual way, as ratios (ONLY=segment: one part)
 	@python3 docker/setup.py --group bench
-	@$(PYTHON) scripts/bench.py
+	@$(PYTHON) scripts/bench.py $(if $(ONLY),--only $(ONLY))
 
 IMAGE ?= voxmake
 BASE_IMAGE ?=
