@@ -43,7 +43,7 @@ ifneq ($(filter $(GRAPH_VERBS),$(MAKECMDGOALS)),)
   include $(PLAN)
 endif
 
-.PHONY: help setup demo doctor plan status why diff stale verify sweep lint test test-all docs bench docker-build docker-run
+.PHONY: help setup demo doctor listen plan status why diff stale verify sweep lint test test-all docs bench docker-build docker-run
 
 help: ## list the verbs
 	@echo 'usage: make VERB [CONFIG=configs/x.yaml] [SET="audio.target_db=-23 …"]'; echo
@@ -60,6 +60,9 @@ demo: $(READY) ## set up if needed, then run every stage on the demo corpus
 
 doctor: $(READY) ## check the rows and files of CONFIG's sources; copy nothing
 	@$(PYTHON) scripts/collect.py $(config_flags) --doctor
+
+listen: $(READY) ## make the page to hear and correct what CONFIG made, in reports/
+	@$(PYTHON) scripts/listen.py $(config_flags)
 
 plan: $(READY) ## show the graph of CONFIG: each stage, its run, what it needs
 	@$(PYTHON) scripts/plan.py show $(config_flags)

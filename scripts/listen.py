@@ -22,7 +22,7 @@ from typing import Any
 from voxmake.errors import BadInput, OutputExists
 from voxmake.report.listen.room import CLIPS, DIARIZE, PREPARE, QUALITY
 from voxmake.run.entry import config_flags, reporting
-from voxmake.run.stage import PROJECT_ROOT, STAGES, Planned, load_config, load_stage, plan_stage
+from voxmake.run.stage import PROJECT_ROOT, STAGES, Planned, load_config, plan_stage
 
 # What the page lacks without a stage's run.
 WITHOUT = {
@@ -36,8 +36,7 @@ def plan(config: Any) -> dict[str, Planned]:
     """The runs that this config asks for, made or not: each stage of the room that there is, and the clips."""
     known: dict[str, Planned] = {}
     found = {name: plan_stage(name, config, known) for name in WITHOUT if name in STAGES}
-    clips = next((name for name in ("segment", "preprocess") if name in STAGES))
-    return {CLIPS: plan_stage(clips, config, known), **found}
+    return {CLIPS: plan_stage("segment", config, known), **found}
 
 
 def read_runs(planned: dict[str, Planned]) -> dict[str, Path]:
@@ -56,14 +55,15 @@ def facts(config: Any, planned: dict[str, Planned], runs: dict[str, Path]) -> di
     from voxmake.review import read_corrections
 
     hashes = [f"{planned[name].stage.name}/{planned[name].hash12}" for name in runs]
-    path = read_corrections(config).path  # reads it all: a faulty file is named before the page is made
+    reads = hasattr(config, "review")  # as soon as a stage reads corrections
+    path = read_corrections(config).path if reads else None  # reads it all: a faulty file is named first
     return {
         "project": config.project,
         "key": hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12],
         "runs": hashes,
         "missing": [{"stage": name, "lacks": lacks} for name, lacks in WITHOUT.items() if name not in runs],
         "corrections": path.read_text(encoding="utf-8-sig") if path else "",
-        "corrections_path": config.review.corrections or f"reports/{config.project}/corrections.csv",
+        "corrections_path": (reads and config.review.corrections) or f"reports/{config.project}/corrections.csv",
     }
 
 

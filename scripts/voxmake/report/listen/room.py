@@ -134,7 +134,9 @@ def _speakers(run: Path, known: dict[str, Clip]) -> list[Speaker]:
     for name, facts in json.loads((run / "speakers.json").read_text(encoding="utf-8")).items():
         for sample in facts["samples"]:
             # Without the run that holds the clips, the copies that diarize made can still be heard.
-            file = sample["file"] if sample["file"].startswith("cluster_samples/") else f"cluster_samples/{sample['file']}"
+            file = (
+                sample["file"] if sample["file"].startswith("cluster_samples/") else f"cluster_samples/{sample['file']}"
+            )
             known.setdefault(sample["id"], Clip(sample["id"], inside(run, file), speaker=name))
         samples = [(sample["id"], sample["role"]) for sample in facts["samples"]]
         found.append(Speaker(name, facts["clips"], facts["seconds"], samples))
