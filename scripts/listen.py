@@ -55,15 +55,14 @@ def facts(config: Any, planned: dict[str, Planned], runs: dict[str, Path]) -> di
     from voxmake.review import read_corrections
 
     hashes = [f"{planned[name].stage.name}/{planned[name].hash12}" for name in runs]
-    reads = hasattr(config, "review")  # as soon as a stage reads corrections
-    path = read_corrections(config).path if reads else None  # reads it all: a faulty file is named first
+    path = read_corrections(config).path  # reads it all: a faulty file is named before the page is made
     return {
         "project": config.project,
         "key": hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12],
         "runs": hashes,
         "missing": [{"stage": name, "lacks": lacks} for name, lacks in WITHOUT.items() if name not in runs],
         "corrections": path.read_text(encoding="utf-8-sig") if path else "",
-        "corrections_path": (reads and config.review.corrections) or f"reports/{config.project}/corrections.csv",
+        "corrections_path": config.review.corrections or f"reports/{config.project}/corrections.csv",
     }
 
 

@@ -85,9 +85,10 @@ def _diarized(run, rows, voices, named):
         (run / "cluster_samples" / name).mkdir()
         samples = []
         for place, (row, sound) in enumerate(members[:4]):
-            file = f"cluster_samples/{name}/{row['id']}.wav"
+            role = "central" if place < 2 else "doubtful"
+            file = f"cluster_samples/{name}/{role}_{place:02}.wav"
             soundfile.write(run / file, sound, RATE_HZ, subtype="PCM_16")
-            samples.append({"id": row["id"], "file": file, "role": "central" if place < 2 else "doubtful"})
+            samples.append({"id": row["id"], "file": file, "role": role})
         seconds = sum(row["duration_s"] for row, _ in members)
         listed[name] = {"clips": len(members), "seconds": round(seconds, 3), "samples": samples}
     (run / "speakers.json").write_text(json.dumps(listed))

@@ -310,6 +310,36 @@ def test_a_chain_of_merges_is_written_in_the_order_that_works(room, tmp_path):
     assert rows == [("S02", "merge", "S03", ""), ("S01", "merge", "S03", "")]
 
 
+def test_a_clip_moves_to_what_its_speaker_is_called_in_the_end(room, tmp_path):
+    """diarize applies decisions on speakers first and moves clips last, by the names there are then."""
+    press(room, "j", "m")
+    room.keyboard.type("S02")
+    press(room, "Enter", "3")
+    choose_speaker(room, "S02")
+    room.locator("#rename").fill("Nora")
+    room.locator("#rename-do").click()
+    *_, moved, _ = corrections(tmp_path, saved(room))
+    assert moved == {"reader_0000": "Nora"}
+    assert room.locator('tr[data-key="reader_0000"] .tag').inner_text() == "moved to Nora"
+    room.locator("#speaker-clear").click()
+    *_, moved, _ = corrections(tmp_path, saved(room))
+    assert moved == {"reader_0000": "S02"}
+
+
+def test_a_fix_that_the_run_shows_already_is_never_lost(visit, room_folder, tmp_path):
+    fixed = "Sentence number 3, spoken on a rainy day."  # as if prepare_dataset had put it in
+    text = HEADER + f'clip,reader_0003,text,"{fixed}",\nclip,reader_0003,speaker,S01,\n'
+    page = visit(rewritten(room_folder, tmp_path / "again", corrections=text))
+    press(page, "j", "j", "t", "End")
+    page.keyboard.type("!")
+    press(page, "Enter", "t", "End", "Backspace", "Enter", "m")
+    page.keyboard.type("S02")
+    press(page, "Enter", "m")
+    page.keyboard.type("S01")
+    press(page, "Enter")
+    assert saved(page) == text
+
+
 def test_two_speakers_never_get_one_name(room):
     press(room, "3")
     choose_speaker(room, "S01")

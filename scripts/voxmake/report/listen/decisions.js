@@ -35,9 +35,11 @@ function notice(kind, text, ...buttons) {
 
 // ---------------------------------------------------------------- what was decided
 
-// clips: id -> {verdict: {action, note}, text: {value, note}, speaker: {value, note}}, each part only if decided.
+// clips: id -> {verdict: {action, note}, text: {value, note}, speaker: {value, note, of}}, each part only if decided;
+// `of` is the speaker of the runs that the value means, whatever it is called by now.
 // speakers: rows {id, action, value, note} in the order of the file, where the order means something.
 let decided = { clips: new Map(), speakers: [] };
+let given = new Map(); // what the config's corrections.csv said of clips; the runs may show it already
 let saved = ""; // the file as it was last saved or loaded
 const past = []; // what undo goes back to
 
@@ -87,6 +89,15 @@ function nameNow(name) {
   return name;
 }
 
+/** The speaker of the runs that is called so now; undefined for a new name. */
+function speakerCalled(name) {
+  const found = [...speakers.keys()].filter((one) => one && nameNow(one) === name);
+  return found.find((one) => rowOf(one)?.action !== "merge") ?? found[0];
+}
+
+/** Where a clip was moved to. diarize moves clips last, so it is a name as it is after all other decisions. */
+const movedTo = ({ value, of }) => (of === undefined ? value : nameNow(of) ?? of);
+
 const rowOf = (name) => decided.speakers.find((row) => row.id === name);
 
 /** Rows in an order in which each still means what it says: what goes into a speaker comes before what happens to it. */
@@ -107,11 +118,10 @@ function inOrder(rows) {
 function decideSpeaker(name, action, value, note) {
   const before = rowOf(name);
   // A name that only a rename gave stands for the speaker itself, whether the rename stays or not.
-  const given = before?.action === "rename" && !speakers.has(before.value) ? before.value : null;
+  const renamed = before?.action === "rename" && !speakers.has(before.value) ? before.value : null;
   let rows = decided.speakers
     .filter((row) => row.id !== name)
-    .map((row) => (given !== null && row.action === "merge" && row.value === given ? { ...row, value: name } : row));
-  const follow = (from, to) => [...decided.clips.values()].forEach(({ speaker }) => { if (speaker?.value === from) speaker.value = to; });
+    .map((row) => (renamed !== null && row.action === "merge" && row.value === renamed ? { ...row, value: name } : row));
   if (action === "rename") {
     if (!value) return "Type the new name first.";
     if (value === name) return `It is called ${name} already.`;
@@ -122,10 +132,7 @@ function decideSpeaker(name, action, value, note) {
   rows = inOrder(rows);
   const fault = speakerFault(rows);
   if (fault) return fault;
-  remember(() => {
-    decided.speakers = rows;
-    if (given !== null) follow(given, name);
-  });
+  remember(() => { decided.speakers = rows; });
   return "";
 }
 
@@ -161,7 +168,7 @@ function toCsv({ clips: found, speakers: decisions } = decided) {
     const { verdict, text, speaker } = found.get(id);
     if (verdict) rows.push(["clip", id, verdict.action, "", verdict.note]);
     if (text) rows.push(["clip", id, "text", text.value, text.note]);
-    if (speaker) rows.push(["clip", id, "speaker", speaker.value, speaker.note]);
+    if (speaker) rows.push(["clip", id, "speaker", movedTo(speaker), speaker.note]);
   }
   for (const row of decisions) rows.push(["speaker", row.id, row.action, row.value, row.note]);
   return rows.map((row) => `${row.map(cell).join(",")}\n`).join("");
@@ -228,6 +235,7 @@ function join(found) {
   const named = new Set(found.speakers.map((row) => row.id));
   const kept = decided.speakers.filter((row) => !named.has(row.id));
   decided.speakers = kept.length ? inOrder([...kept, ...found.speakers]) : found.speakers;
+  for (const { speaker } of found.clips.values()) if (speaker) speaker.of ??= speakerCalled(speaker.value);
   return found.clips.size + named.size;
 }
 

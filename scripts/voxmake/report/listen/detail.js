@@ -29,6 +29,8 @@ function renderClip({ clip, role }) {
   else if (clip.normalised && clip.normalised !== clip.text) was.push(`normalised: ${clip.normalised}`);
   $("text-was").textContent = was.join(" ");
   $("speaker").value = speakerOf(clip);
+  const names = new Set([...speakers.keys()].map(nameNow).filter(Boolean));
+  $("speaker-names").replaceChildren(...[...names].map((name) => el("option", { value: name })));
   $("note").value = verdict?.note ?? "";
   $("reasons").replaceChildren(...clip.reasons.map((reason) => el("li", { textContent: reason })));
   $("why").hidden = !clip.reasons.length;
@@ -114,7 +116,7 @@ function fixText() {
     say("a text can't be empty; mark the clip bad instead");
     return;
   }
-  const home = value === squash(clip.text);
+  const home = value === squash(clip.text) && !given.get(clip.id)?.text;
   remember(() => setPart(clip.id, "text", home ? null : { value, note: of(clip.id).text?.note ?? "" }));
   refresh();
   say(`${clip.id}: ${home ? "text as it was" : "text fixed"}`);
@@ -124,11 +126,11 @@ function moveSpeaker() {
   const clip = currentEntry()?.clip;
   const value = $("speaker").value.trim();
   if (!clip || value === speakerOf(clip)) return;
-  const home = !value || value === clip.speaker || value === nameNow(clip.speaker);
-  remember(() => setPart(clip.id, "speaker", home ? null : { value, note: of(clip.id).speaker?.note ?? "" }));
+  const home = !value || ((value === clip.speaker || value === nameNow(clip.speaker)) && !given.get(clip.id)?.speaker);
+  const target = speakerCalled(value) ?? (speakers.has(value) ? value : undefined);
+  remember(() => setPart(clip.id, "speaker", home ? null : { value, note: of(clip.id).speaker?.note ?? "", of: target }));
   refresh();
-  const known = speakers.has(value) || [...speakers.keys()].some((name) => nameNow(name) === value);
-  say(home ? `${clip.id}: speaker as it was` : `${clip.id}: moved to ${value}${known ? "" : ", a new speaker"}`);
+  say(home ? `${clip.id}: speaker as it was` : `${clip.id}: moved to ${speakerOf(clip)}${target === undefined ? ", a new speaker" : ""}`);
 }
 
 function setNote() {

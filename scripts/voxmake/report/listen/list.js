@@ -33,12 +33,16 @@ function states(id) {
   const words = [];
   if (verdict) words.push(verdict.action === "good" ? ["good", "good"] : ["bad", "bad"]);
   if (text) words.push(["text fixed", "changed"]);
-  if (speaker) words.push([`moved to ${speaker.value}`, "changed"]);
+  if (speaker) words.push([`moved to ${movedTo(speaker)}`, "changed"]);
   return words;
 }
 
 const textOf = (clip) => of(clip.id).text?.value ?? clip.text;
-const speakerOf = (clip) => of(clip.id).speaker?.value ?? nameNow(clip.speaker) ?? clip.speaker;
+function speakerOf(clip) {
+  const { speaker } = of(clip.id);
+  return speaker ? movedTo(speaker) : nameNow(clip.speaker) ?? clip.speaker;
+}
+
 const speakerTitle = (name) => name || "no speaker (noise)";
 
 const waves = new Map();

@@ -96,7 +96,6 @@ function start() {
   }
   view.list = LISTS.find(({ name }) => sizes.get(name))?.name ?? "suspects";
   $("filter-column").append(el("option", { value: "", textContent: "any" }), ...COLUMNS.map(({ name, title }) => el("option", { value: name, textContent: title })));
-  $("speaker-names").append(...[...speakers.keys()].filter(Boolean).map((name) => el("option", { value: name })));
   $("columns-list").append(...COLUMNS.filter(({ fixed }) => !fixed).map((column) => {
     const box = el("input", { type: "checkbox", checked: Boolean(column.shown), onchange: () => { column.shown = box.checked; renderTable(); } });
     return el("label", { className: "check" }, box, column.title);
@@ -151,7 +150,11 @@ function begin() {
   } catch {
     notice("error", "What this browser kept for this page can't be read; load corrections.csv instead.");
   }
-  if (DATA.corrections) decided = readCorrections(DATA.corrections);
+  if (DATA.corrections) {
+    const found = readCorrections(DATA.corrections);
+    given = new Map(found.clips);
+    join(found);
+  }
   saved = toCsv();
   if (kept) ({ decided, saved } = kept);
   for (const key of earlier) offer(key);

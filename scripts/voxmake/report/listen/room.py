@@ -133,11 +133,8 @@ def _speakers(run: Path, known: dict[str, Clip]) -> list[Speaker]:
     found = []
     for name, facts in json.loads((run / "speakers.json").read_text(encoding="utf-8")).items():
         for sample in facts["samples"]:
-            # Without the run that holds the clips, the copies that diarize made can still be heard.
-            file = (
-                sample["file"] if sample["file"].startswith("cluster_samples/") else f"cluster_samples/{sample['file']}"
-            )
-            known.setdefault(sample["id"], Clip(sample["id"], inside(run, file), speaker=name))
+            if sample["id"] not in known:  # left out of the dataset: the copy that diarize made can still be heard
+                known[sample["id"]] = Clip(sample["id"], inside(run, sample["file"]), speaker=name)
         samples = [(sample["id"], sample["role"]) for sample in facts["samples"]]
         found.append(Speaker(name, facts["clips"], facts["seconds"], samples))
     found.sort(key=lambda speaker: (-speaker.seconds, speaker.name))
