@@ -126,7 +126,10 @@ class Cache:
             with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as table:
                 rows = table.execute("SELECT sha256, vector FROM embeddings WHERE model = ?", (self.identity,))
                 return {digest: vector for digest, vector in rows if digest in wanted}
-        except sqlite3.DatabaseError:  # none yet, or damaged: embed anew
+        except sqlite3.OperationalError:  # none yet
+            return {}
+        except sqlite3.DatabaseError:  # damaged: begin a new one
+            self.path.unlink(missing_ok=True)
             return {}
 
     def add(self, vectors: dict[str, bytes]) -> None:
