@@ -26,9 +26,9 @@ from voxmake.run.stage import PROJECT_ROOT, STAGES, Planned, load_config, plan_s
 
 # What the page lacks without a stage's run.
 WITHOUT = {
-    DIARIZE: "no speakers",
-    PREPARE: "clips as they were before the dataset was prepared, without splits and normalised texts",
-    QUALITY: "no suspects and no measurements; clips drawn at random instead of samples",
+    DIARIZE: "so no speakers",
+    PREPARE: "so no splits, no normalised texts",
+    QUALITY: "so no suspects, and clips drawn at random for samples",
 }
 
 

@@ -23,7 +23,7 @@ def room_runs(folder, clips=12, speakers=3, text="Sentence number {}, spoken on 
     """Published runs of segment, diarize, prepare_dataset and quality_report; gives their folders by name.
 
     Clip n is spoken by speaker n % speakers; every third is a suspect, every fourth a sample. Clip 0 holds
-    a hostile text, the last one is noise.
+    a hostile text, the last one is noise and so left out of the dataset.
     """
     runs = {name: folder / name for name in ("clips", "diarize", "prepare_dataset", "quality_report")}
     for name in ("clips/audio", "prepare_dataset/audio/train", "quality_report", "diarize/cluster_samples"):
@@ -56,7 +56,7 @@ def room_runs(folder, clips=12, speakers=3, text="Sentence number {}, spoken on 
     named = {row["id"]: name for name, members in voices.items() for row, _ in members}
     _diarized(runs["diarize"], rows, voices, named)
     kept = [row for row in rows if named[row["id"]]]
-    _prepared(runs["prepare_dataset"], runs["clips"], kept, named)
+    _prepared(runs["prepare_dataset"], runs["clips"], kept, rows[-1], named)
     _reported(runs["quality_report"], kept)
     return runs
 
@@ -94,7 +94,7 @@ def _diarized(run, rows, voices, named):
     (run / "speakers.json").write_text(json.dumps(listed))
 
 
-def _prepared(run, clips, rows, named):
+def _prepared(run, clips, rows, left_out, named):
     prepared = []
     for number, row in enumerate(rows):
         name = f"audio/train/{row['id']}.wav"
@@ -116,11 +116,23 @@ def _prepared(run, clips, rows, named):
             }
         )
     write_csv(run / "metadata.csv", list(prepared[0]), prepared)
+    left_out = {"id": left_out["id"], "source": left_out["source"], "reason": "no_speaker", "detail": "noise"}
+    write_csv(run / "rejected.csv", list(left_out), [left_out])
 
 
 def _reported(run, rows):
-    measured = [{"id": row["id"], "snr_db": 10.0 + place, "chars_per_s": 14.5} for place, row in enumerate(rows)]
+    measured = [
+        {
+            "id": row["id"],
+            "score": 3.5 if place % 3 == 0 else 0,
+            "reasons": "clipped;too fast" if place % 3 == 0 else "",
+            "snr_db": 10.0 + place,
+            "chars_per_s": 14.5,
+        }
+        for place, row in enumerate(rows)
+    ]
     write_csv(run / "clips.csv", list(measured[0]), measured)
-    suspects = [{"id": row["id"], "score": 3.5, "reasons": "clipped; too fast"} for row in rows[::3]]
+    suspects = [{"rank": rank, **row} for rank, row in enumerate(measured[::3], start=1)]
     write_csv(run / "suspects.tsv", list(suspects[0]), suspects, "\t")
-    write_csv(run / "samples.tsv", ["id"], [{"id": row["id"]} for row in rows[1::4]], "\t")
+    samples = [{"rank": rank, "id": row["id"]} for rank, row in enumerate(rows[1::4], start=1)]
+    write_csv(run / "samples.tsv", ["rank", "id"], samples, "\t")

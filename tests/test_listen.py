@@ -70,6 +70,13 @@ def test_speakers_come_with_most_speech_first_and_noise_last(tmp_path):
     assert (noise.name, noise.clips, noise.samples) == ("", 1, [("reader_0011", "noise")])
 
 
+def test_what_was_left_out_of_the_dataset_can_be_heard(tmp_path):
+    [clip] = [clip for clip in read_room(room_runs(tmp_path), seed=42).clips if "left_out" in clip.lists]
+    assert clip.id == "reader_0011"
+    assert clip.reasons == ["no speaker found", "left out: no_speaker (noise)"]
+    assert clip.path == (tmp_path / "clips/audio/reader_0011.wav").resolve()
+
+
 def test_without_a_quality_report_clips_are_drawn_by_seed_and_id(tmp_path):
     runs = room_runs(tmp_path, clips=30)
     without = {name: path for name, path in runs.items() if name != "quality_report"}
@@ -109,7 +116,7 @@ def test_a_table_that_names_a_file_outside_its_run_is_refused(tmp_path):
 def test_a_suspect_that_no_run_holds_is_named_with_its_line(tmp_path):
     runs = room_runs(tmp_path)
     with (runs["quality_report"] / "suspects.tsv").open("a") as table:
-        table.write("gone\t1\tlost\n")
+        table.write("5\tgone\t1\tlost\t1\t1\n")
     with pytest.raises(BadInput, match=r"suspects\.tsv:6: no run holds the clip gone"):
         read_room(runs, seed=42)
 

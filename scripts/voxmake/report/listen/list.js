@@ -6,10 +6,11 @@ const LISTS = [
     ? { name: "random", title: "Drawn at random", has: (clip) => clip.lists.includes("random") }
     : { name: "samples", title: "Samples", has: (clip) => clip.lists.includes("samples") },
   { name: "speakers", title: "Speakers" },
+  { name: "left_out", title: "Left out", has: (clip) => clip.lists.includes("left_out") },
 ];
 const view = {
   list: "speakers", page: 0, rows: [], current: null,
-  sort: { suspects: { by: "rank", down: false }, samples: null, random: null, speakers: null },
+  sort: { suspects: { by: "rank", down: false } }, // by list; without an entry, in the order of the runs
 };
 const sizes = new Map(); // list name -> its entries, unfiltered
 
@@ -182,10 +183,11 @@ function renderTable() {
 }
 
 function whyEmpty() {
-  const stage = view.list === "speakers" ? "diarize" : "quality_report";
+  const stage = { speakers: "diarize", left_out: "prepare_dataset" }[view.list] ?? "quality_report";
   const missing = DATA.missing.some((one) => one.stage === stage);
   if (missing) return `There is no run of ${stage} yet: make it (make ${stage}), then make listen again.`;
-  return view.list === "suspects" ? "The quality report suspects no clip." : "The run holds none.";
+  if (view.list === "suspects") return "The quality report suspects no clip.";
+  return view.list === "left_out" ? "prepare_dataset left no clip out." : "The run holds none.";
 }
 
 function tableRow(entry, columns) {

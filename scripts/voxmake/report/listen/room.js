@@ -1,7 +1,6 @@
 // ---------------------------------------------------------------- keys
 
 function goTo(list) {
-  if (!LISTS.some(({ name }) => name === list)) return;
   view.list = list;
   view.page = 0;
   $("table").tBodies[0].replaceChildren();
@@ -28,7 +27,7 @@ const KEYS = {
     if (currentEntry()) focusField(onSpeaker() ? "speaker-note" : "note");
   },
   u: undo, s: save,
-  1: () => goTo(LISTS[0].name), 2: () => goTo(LISTS[1].name), 3: () => goTo(LISTS[2].name),
+  1: () => goTo(LISTS[0].name), 2: () => goTo(LISTS[1].name), 3: () => goTo(LISTS[2].name), 4: () => goTo(LISTS[3].name),
   "/": () => focusField("filter-text"),
   "?": () => $("help").showModal(),
 };
@@ -83,8 +82,9 @@ function leaveField(field, forget) {
 function start() {
   $("project").textContent = DATA.project;
   $("runs").textContent = DATA.runs.join(", ");
-  for (const { stage, lacks } of DATA.missing) {
-    notice("", `No run of ${stage}: ${lacks}. To have it: make ${stage}, then make listen again.`);
+  if (DATA.missing.length) {
+    const lacks = DATA.missing.map(({ stage, lacks }) => `${stage} (${lacks})`).join("; ");
+    notice("", `Not made yet: ${lacks}. Run make ${DATA.missing[0].stage}, and so on, then make listen again.`);
   }
   for (const [at, { name, title }] of LISTS.entries()) {
     const tab = el("button", { type: "button", id: `tab-${name}`, role: "tab", onclick: () => goTo(name) }, title, el("small", { ariaHidden: "true" }), el("span", { className: "hidden" }));

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxmake.errors import BadInput
-from voxmake.run.run import METADATA, read_table
+from voxmake.run.run import METADATA, REJECTED, read_table
 
 # The runs that the room reads, by the name of the stage; `clips` is what diarize was given.
 CLIPS, DIARIZE, PREPARE, QUALITY = "clips", "diarize", "prepare_dataset", "quality_report"
@@ -35,7 +35,7 @@ class Clip:
         path: the audio, in a published run.
         text: the transcript as it came; `normalised` as a model reads it, if that is known.
         reasons: why it deserves a listener, in the words of the stage that found it.
-        lists: the lists it stands in: "suspects", "samples", "random".
+        lists: the lists it stands in: "suspects", "samples", "random", "left_out".
         rank: its place in suspects.tsv, from 1; 0 elsewhere.
         values: column name -> number or text, units in the names.
     """
@@ -88,6 +88,8 @@ def read_room(runs: Mapping[str, Path], seed: int, drawn: int = 30) -> Room:
     """
     known = _clips(runs)
     speakers = _speakers(runs[DIARIZE], known) if DIARIZE in runs else []
+    if PREPARE in runs:
+        _left_out(runs[PREPARE], known)
     if QUALITY in runs:
         _measured(runs[QUALITY], known)
         _listed(runs[QUALITY] / "suspects.tsv", "suspects", known)
@@ -147,11 +149,20 @@ def _speakers(run: Path, known: dict[str, Clip]) -> list[Speaker]:
 _NOISE_SHOWN = 24
 
 
+def _left_out(run: Path, known: dict[str, Clip]) -> None:
+    """What was not prepared for training, and why; a listener may find it good."""
+    for row in read_table(run / REJECTED):
+        if clip := known.get(row["id"]):
+            clip.lists.append("left_out")
+            clip.reasons.append(f"left out: {row['reason']}" + (f" ({row['detail']})" if row["detail"] else ""))
+
+
 def _measured(run: Path, known: dict[str, Clip]) -> None:
-    """What the quality report measured of every clip."""
+    """What the quality report measured of every clip, and what it holds against it."""
     for row in read_table(run / "clips.csv"):
         if clip := known.get(row["id"]):
             clip.values |= _values(row)
+            clip.reasons += _reasons(row)
 
 
 def _listed(path: Path, name: str, known: dict[str, Clip]) -> None:
