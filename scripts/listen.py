@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from voxmake.errors import BadInput, OutputExists
 from voxmake.report.listen.room import CLIPS, DIARIZE, PREPARE, QUALITY
 from voxmake.run.entry import config_flags, reporting
 from voxmake.run.stage import PROJECT_ROOT, STAGES, Planned, load_config, plan_stage
+from voxmake.run.store import Lock
 
 # What the page lacks without a stage's run.
 WITHOUT = {
@@ -62,17 +64,28 @@ def facts(config: Any, planned: dict[str, Planned], runs: dict[str, Path]) -> di
         "runs": hashes,
         "missing": [{"stage": name, "lacks": lacks} for name, lacks in WITHOUT.items() if name not in runs],
         "corrections": path.read_text(encoding="utf-8-sig") if path else "",
-        "corrections_path": config.review.corrections or f"reports/{config.project}/corrections.csv",
+        "corrections_path": config.review.corrections or f"configs/{config.project}.corrections.csv",
     }
 
 
-def replace(folder: Path, made: Path) -> None:
-    """Put the finished page where the last one was."""
-    old = folder.with_name(f".{folder.name}-old-{os.getpid()}")
-    if folder.exists():
-        folder.rename(old)
-    made.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+@contextmanager
+def in_place_of(folder: Path) -> Iterator[Path]:
+    """An empty folder to write to, which takes the place of `folder` when all went well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(folder.with_name(f".lock-{folder.name}"))
+    made, old = (folder.with_name(f".{folder.name}-{kind}") for kind in ("new", "old"))
+    try:
+        for left_over in (made, old):  # by a run that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
+        made.mkdir()
+        yield made
+        if folder.exists():
+            folder.rename(old)
+        made.rename(folder)
+    finally:
+        for left_over in (made, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+        lock.release()
 
 
 def may_replace(folder: Path) -> None:
@@ -94,13 +107,9 @@ def make(args: argparse.Namespace) -> None:
     planned = plan(config)
     runs = read_runs(planned)
     room = read_room(runs, config.seed, args.random)
-    made = folder.with_name(f".{folder.name}-{os.getpid()}")
-    made.mkdir(parents=True)
-    try:
-        write_room(made, room, facts(config, planned, runs))
-        replace(folder, made)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    told = facts(config, planned, runs)
+    with in_place_of(folder) as made:
+        write_room(made, room, told)
     log.info("%d clips, %d speakers: open %s", len(room.clips), len(room.speakers), folder / "index.html")
 
 
@@ -116,6 +125,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     flags.add_argument("--verbose", action="store_true", help="show tracebacks")
     args = flags.parse_args(argv)
+    if args.random < 1:
+        flags.error("--random: must be 1 or more")
     with reporting("listen", args.verbose) as ended:
         make(args)
     return ended.code

@@ -1,6 +1,7 @@
 """Runs for tests of what reads runs: small folders with the tables that the stages publish."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -38,7 +39,7 @@ def room_runs(folder, clips=12, speakers=3, text="Sentence number {}, spoken on 
             samples = np.clip(samples * 40, -1, 1)
         row = {
             "id": clip_id,
-            "file_name": f"audio/{clip_id}.wav",
+            "file_name": f"audio/{clip_id}.{'flac' if number == 1 else 'wav'}",
             "transcription": HOSTILE if number == 0 else text.format(number),
             "source": f"metadata.csv:{number + 2}",
             "speaker": "",
@@ -97,7 +98,7 @@ def _diarized(run, rows, voices, named):
 def _prepared(run, clips, rows, left_out, named):
     prepared = []
     for number, row in enumerate(rows):
-        name = f"audio/train/{row['id']}.wav"
+        name = f"audio/train/{Path(row['file_name']).name}"
         (run / name).write_bytes((clips / row["file_name"]).read_bytes())
         prepared.append(
             {

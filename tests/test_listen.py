@@ -15,6 +15,7 @@ from voxmake.errors import BadInput
 from voxmake.report.listen.page import BINS, json_for_html, waveform, write_room
 from voxmake.report.listen.room import columns, read_room
 from voxmake.run.run import read_table
+from voxmake.run.store import Lock
 
 FACTS = {
     "project": "test",
@@ -107,7 +108,7 @@ def test_any_part_of_the_graph_gives_a_room(tmp_path, names):
 def test_a_table_that_names_a_file_outside_its_run_is_refused(tmp_path):
     runs = room_runs(tmp_path)
     table = runs["clips"] / "metadata.csv"
-    table.write_text(table.read_text().replace("audio/reader_0001.wav", "../../secret.wav"))
+    table.write_text(table.read_text().replace("audio/reader_0002.wav", "../../secret.wav"))
     (tmp_path.parent / "secret.wav").write_bytes(b"RIFF")
     with pytest.raises(BadInput, match="outside its folder"):
         read_room(runs, seed=42)
@@ -182,14 +183,14 @@ def test_file_names_are_ours_and_none_is_lost(tmp_path):
     runs = room_runs(tmp_path / "runs", clips=4)
     table = runs["clips"] / "metadata.csv"
     text = table.read_text()
-    for number, name in enumerate(["audio/a b#?%.wav", "audio/A_B___.wav", "audio/größe.wav"]):
+    for number, name in [(0, "audio/a b#?%.wav"), (2, "audio/A_B___.wav"), (3, "audio/größe.wav")]:
         (runs["clips"] / f"audio/reader_{number:04}.wav").rename(runs["clips"] / name)
         text = text.replace(f"audio/reader_{number:04}.wav", name)
     table.write_text(text)
     (tmp_path / "listen").mkdir()
     write_room(tmp_path / "listen", read_room({"clips": runs["clips"]}, seed=42), FACTS)
     names = [path.name for path in (tmp_path / "listen" / "audio").iterdir()]
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]+\.wav", name) for name in names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+\.(wav|flac)", name) for name in names)
     assert len({name.lower() for name in names}) == 4
 
 
@@ -256,7 +257,17 @@ def test_made_again_it_is_the_same_and_nothing_is_left_over(listen, preprocessed
     (preprocessed / "listen" / "audio" / "stray.wav").write_bytes(b"")
     assert listen()[0] == 0
     assert content(preprocessed / "listen") == before
-    assert not list(preprocessed.glob(".listen*"))
+    assert not list(preprocessed.glob(".*listen*"))
+
+
+def test_what_a_killed_run_left_is_cleared_and_two_at_once_do_not_mix(listen, preprocessed):
+    (preprocessed / ".listen-new" / "audio").mkdir(parents=True)
+    (preprocessed / ".listen-old").mkdir()
+    lock = Lock(preprocessed / ".lock-listen")
+    assert listen()[0] == 75
+    lock.release()
+    assert listen()[0] == 0
+    assert not list(preprocessed.glob(".*listen*"))
 
 
 def test_a_folder_that_is_no_listening_room_is_left_alone(listen, preprocessed):

@@ -17,25 +17,6 @@ from voxmake.report.listen.room import read_room
 from voxmake.review import read_corrections
 
 HEADER = "target,id,action,value,note\n"
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium of the system."""
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: docker/setup.py --group browser"
-    )
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no Chromium on this system")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -45,34 +26,6 @@ def room_folder(tmp_path_factory):
     (root / "listen").mkdir()
     write_room(root / "listen", read_room(room_runs(root / "runs"), seed=42), FACTS)
     return root / "listen"
-
-
-@pytest.fixture
-def visit(browser):
-    """Open an index.html as a person would; every complaint of the browser fails the test."""
-    contexts, complaints = [], []
-
-    def visit(index, **settings):
-        context = browser.new_context(accept_downloads=True, **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.on(
-            "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                None if request.url.startswith(("file:", "data:", "blob:")) else complaints.append(request.url)
-            ),
-        )
-        page.goto(index.as_uri())
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert complaints == []
 
 
 @pytest.fixture
@@ -180,6 +133,8 @@ def test_space_plays_and_pauses_and_arrows_seek(room):
     room.mouse.click(box["x"] + box["width"] / 2, box["y"] + 10)
     until(room, "Math.abs(audio.currentTime - 0.2) < 0.03")
     assert "0.2 of 0.4 seconds" in room.locator("#seek").get_attribute("aria-valuetext")
+    press(room, "g")  # the keys work right after a click on the waveform
+    assert said(room).startswith("reader_0000: good")
 
 
 def test_every_clip_of_the_page_can_be_decoded_by_the_browser(room):
@@ -446,6 +401,24 @@ def test_verdicts_stay_in_the_browser_and_unsaved_ones_warn(room):
     assert asked == ["beforeunload"]
     assert room.locator("#tally .unsaved").count() == 0
     assert room.locator(".tag.bad").count() == 1
+
+
+def test_two_tabs_of_one_page_agree(room):
+    other = room.context.new_page()
+    other.goto(room.url)
+    press(room, "j", "b")
+    until(other, "document.querySelector('.tag.bad') !== null")
+    press(other, "j", "j", "g")
+    until(room, "document.querySelector('.tag.good') !== null")
+    assert saved(room) == HEADER + "clip,reader_0000,reject,,\nclip,reader_0003,good,,\n"
+
+
+def test_without_storage_it_works_and_says_that_nothing_is_kept(room):
+    room.evaluate("Storage.prototype.setItem = () => { throw new Error('full') }")
+    press(room, "j", "b", "b")
+    assert room.locator(".notice.error").count() == 1
+    assert "save corrections.csv before you leave" in room.locator(".notice.error").inner_text()
+    assert saved(room).count("reject") == 2
 
 
 def rewritten(room_folder, folder, **facts):

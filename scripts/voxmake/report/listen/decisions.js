@@ -47,7 +47,8 @@ const of = (id) => decided.clips.get(id) ?? {};
 const squash = (text) => text.replace(/\s+/g, " ").trim();
 
 function remember(change) {
-  past.push(structuredClone({ decided, current: view.current }));
+  // Parts and rows are never changed in place, so a copy of the containers is enough.
+  past.push({ decided: { clips: new Map(decided.clips), speakers: [...decided.speakers] }, current: view.current });
   if (past.length > 500) past.shift();
   change();
   keep();
@@ -231,11 +232,14 @@ function readCorrections(text) {
 
 /** Put decisions on top of those there are; the new ones win. Returns the number of clips and speakers in them. */
 function join(found) {
-  for (const [id, parts] of found.clips) decided.clips.set(id, { ...of(id), ...parts });
   const named = new Set(found.speakers.map((row) => row.id));
   const kept = decided.speakers.filter((row) => !named.has(row.id));
   decided.speakers = kept.length ? inOrder([...kept, ...found.speakers]) : found.speakers;
-  for (const { speaker } of found.clips.values()) if (speaker) speaker.of ??= speakerCalled(speaker.value);
+  for (const [id, parts] of found.clips) {
+    const { speaker } = parts;
+    const moved = speaker ? { speaker: { ...speaker, of: speaker.of ?? speakerCalled(speaker.value) } } : {};
+    decided.clips.set(id, { ...of(id), ...parts, ...moved });
+  }
   return found.clips.size + named.size;
 }
 

@@ -159,7 +159,7 @@ function setSpeakerNote() {
   const row = rowOf(currentEntry()?.speaker?.name);
   const note = squash($("speaker-note").value);
   if (!row || note === row.note) return;
-  remember(() => { row.note = note; });
+  remember(() => { decided.speakers = decided.speakers.map((one) => (one === row ? { ...row, note } : one)); });
   refresh();
   say(`${row.id}: note kept`);
 }

@@ -210,7 +210,7 @@ function tableRow(entry, columns) {
 
 function tableCell(clip, column, pick) {
   if (column.fixed) return el("th", { scope: "row" }, pick);
-  const box = el("td", { className: column.long ? "long" : column.numeric && column.name !== "wave" ? "number" : "" });
+  const box = el("td", { className: column.long ? `long ${column.name}` : column.numeric && column.name !== "wave" ? "number" : "" });
   if (column.name === "text") setLanguage(box, clip);
   if (column.long) box.dir = "auto";
   if (column.name === "wave") {

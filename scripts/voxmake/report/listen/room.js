@@ -35,9 +35,9 @@ const KEYS = {
 document.addEventListener("keydown", (event) => {
   const { target, key } = event;
   if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || document.querySelector("dialog[open]")) return;
-  if (target.matches("textarea, select, input:not([type=checkbox])")) {
+  if (target.matches("textarea, select, input:not([type=checkbox], [type=range])")) {
     if (key === "Escape") leaveField(target, true);
-    if (key === "Enter" && target.closest("#detail") && target.id !== "seek") {
+    if (key === "Enter" && target.closest("#detail")) {
       event.preventDefault();
       enterField(target);
     }
@@ -51,7 +51,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   // A key that the focused control understands itself stays its own.
-  if (key === " " && target.matches("button, input, summary, a")) return;
+  if (key === " " && target.matches("button, input[type=checkbox], a")) return;
   if (!$("keys-on").checked && key.length === 1 && key !== " ") return;
   const act = Object.hasOwn(KEYS, key) ? KEYS[key] : null;
   if (!act) return;

@@ -21,7 +21,18 @@ from voxmake.run.run import METADATA, REJECTED, read_table
 # The runs that the room reads, by the name of the stage; `clips` is what diarize was given.
 CLIPS, DIARIZE, PREPARE, QUALITY = "clips", "diarize", "prepare_dataset", "quality_report"
 # Columns that the page shows by other means; all others become a number or a fact of the clip.
-_NOT_VALUES = {"id", "file_name", "transcription", "text", "speaker", "split", "reason", "reasons", "rank"}
+_NOT_VALUES = {
+    "id",
+    "file_name",
+    "transcription",
+    "text",
+    "speaker",
+    "split",
+    "reason",
+    "reasons",
+    "rank",
+    "audio_sha256",
+}
 # A speaker's clips whose voice the clustering was not sure of; shown with the samples of the speaker.
 _DOUBTS = {"uncertain": "voice is uncertain", "outlier": "voice is far from the speaker's others"}
 
