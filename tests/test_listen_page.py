@@ -414,7 +414,7 @@ def test_two_tabs_of_one_page_agree(room):
 
 
 def test_without_storage_it_works_and_says_that_nothing_is_kept(room):
-    room.evaluate("Storage.prototype.setItem = () => { throw new Error('full') }")
+    room.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full') } }")
     press(room, "j", "b", "b")
     assert room.locator(".notice.error").count() == 1
     assert "save corrections.csv before you leave" in room.locator(".notice.error").inner_text()
