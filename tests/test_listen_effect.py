@@ -8,9 +8,7 @@ from test_listen import data_of
 from test_survival import run
 
 from voxmake.run.run import read_table
-from voxmake.run.stage import STAGES
 
-pytestmark = pytest.mark.skipif("prepare_dataset" not in STAGES, reason="prepare_dataset is not there yet")
 DEMO = ROOT / "data" / "demo" / "recordings"
 
 
