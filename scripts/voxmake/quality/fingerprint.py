@@ -32,6 +32,7 @@ _LENGTH = 1000.0  # of a vector of whole numbers: exact in float32 sums, whateve
 # different recordings reaches it, and 19 of 20 copies with an offset, cut or with noise at 10 dB.
 _CANDIDATE = 0.92
 _MIN_OVERLAP = 48  # frames (0.96 s) that two spectrograms must share: shorter, two takes of a word look like copies
+_MIN_SHARE = 0.5  # of the shorter clip: less is a common phrase, or two cuts that touch
 _BLOCK = 4096  # anchors compared at a time: 64 MiB
 
 
@@ -46,7 +47,8 @@ def spectrogram(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     power = spectrum.real**2 + spectrum.imag**2
     bands = np.add.reduceat(power, _edges(rate_hz, window), axis=1)[:, :_BANDS]
     level_db = 10 * np.log10(bands + 1e-3)
-    return np.maximum(level_db - level_db.max(), -_RANGE_DB) + np.float32(_RANGE_DB)
+    loudest = max(float(level_db.max()), 0.0)  # below a power of 1 there is nothing but rounding: silence
+    return np.maximum(level_db - np.float32(loudest), -_RANGE_DB) + np.float32(_RANGE_DB)
 
 
 @cache
@@ -66,7 +68,7 @@ def fingerprint(samples: np.ndarray, rate_hz: int) -> tuple[list[int], np.ndarra
         patch = bands[frame : frame + _PATCH]
         vector = (_transform(_PATCH, _TIMES + 1)[1:] @ patch @ _transform(_BANDS, _TONES).T).ravel()
         length = float(np.sqrt(np.dot(vector, vector)))
-        if length > 0:
+        if length > 1:  # in dB: less is a hum, or rounding
             frames.append(frame)
             vectors.append(np.rint(vector * (_LENGTH / length)))
     return frames, np.array(vectors, np.int16).reshape(-1, _TIMES * _TONES)
@@ -124,19 +126,17 @@ def near_duplicates(
     fingerprints: Sequence[tuple[Sequence[int], np.ndarray]],
     read: Callable[[int], np.ndarray],
     min_correlation: float,
-    min_overlap: float,
-) -> list[tuple[int, int, float]]:
-    """Pairs of clips that hold the same recording.
+) -> list[list[int]]:
+    """Groups of clips that hold the same recording.
 
     Args:
         fingerprints: of each clip.
         read: gives the spectrogram of a clip by its index; called for candidates only.
-        min_correlation: of two spectrograms laid over each other.
-        min_overlap: share of the shorter clip.
+        min_correlation: of two spectrograms laid over each other, for half of the shorter clip at least.
 
     Returns:
-        (index, higher index, correlation), sorted. Clips already joined through a third are not
-        compared again, so a hundred copies give 99 pairs and not 4 950.
+        indices of the clips of each group, sorted. Clips that a third one joins already are not
+        compared again, so a hundred copies cost 99 comparisons and not 4 950.
     """
     if not fingerprints:
         return []
@@ -144,16 +144,25 @@ def near_duplicates(
     frame = np.array([frame for frames, _ in fingerprints for frame in frames], np.int64)
     vectors = np.concatenate([vectors for _, vectors in fingerprints]).astype(np.float32)
     spectrogram_of = lru_cache(maxsize=256)(read)
-    joined = _Groups(len(fingerprints))
-    pairs = []
+    parent = list(range(len(fingerprints)))
+
+    def root(clip: int) -> int:
+        while parent[clip] != clip:
+            parent[clip] = parent[parent[clip]]
+            clip = parent[clip]
+        return clip
+
     for one, other, lag in _candidates(owner, frame, vectors):
-        if joined.find(one) == joined.find(other):
+        low, high = sorted((root(one), root(other)))
+        if low == high:
             continue
         correlation, overlap = alignment(spectrogram_of(one), spectrogram_of(other), lag)
-        if correlation >= min_correlation and overlap >= min_overlap:
-            joined.join(one, other)
-            pairs.append((one, other, round(correlation, 3)))
-    return sorted(pairs)
+        if correlation >= min_correlation and overlap >= _MIN_SHARE:
+            parent[high] = low
+    groups: dict[int, list[int]] = {}
+    for clip in range(len(parent)):
+        groups.setdefault(root(clip), []).append(clip)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _candidates(owner: np.ndarray, frame: np.ndarray, vectors: np.ndarray) -> Iterator[list[int]]:
@@ -168,20 +177,3 @@ def _candidates(owner: np.ndarray, frame: np.ndarray, vectors: np.ndarray) -> It
             keep = owner[i] < owner[j]
             found.append(np.stack([owner[i[keep]], owner[j[keep]], frame[i[keep]] - frame[j[keep]]]))
         yield from np.unique(np.concatenate(found, axis=1), axis=1).T.tolist()
-
-
-class _Groups:
-    """Union-find: which clips are known to belong together."""
-
-    def __init__(self, count: int):
-        self.parent = list(range(count))
-
-    def find(self, item: int) -> int:
-        while self.parent[item] != item:
-            self.parent[item] = self.parent[self.parent[item]]
-            item = self.parent[item]
-        return item
-
-    def join(self, one: int, other: int) -> None:
-        low, high = sorted((self.find(one), self.find(other)))
-        self.parent[high] = low

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import operator
 import os
 import platform
 import time
@@ -207,9 +208,12 @@ class Run:
 
     def write_text(self, name: str, text: str) -> None:
         """Write one result file."""
+        self.write_bytes(name, text.encode("utf-8"))
+
+    def write_bytes(self, name: str, data: bytes) -> None:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="")
+        path.write_bytes(data)
         self._made.add(name)
 
     def write_json(self, name: str, value: Any) -> None:
@@ -225,8 +229,8 @@ class Run:
         self._stats[name] = {"value": value, "unit": unit, "description": description}
 
     def check(self, name: str, value: float, relation: str, limit: float) -> None:
-        """One condition of the quality gate: relation is ">=" or "<="."""
-        passed = value >= limit if relation == ">=" else value <= limit
+        """One condition of the quality gate: relation is ">=", "<=" or "<"."""
+        passed = {">=": operator.ge, "<=": operator.le, "<": operator.lt}[relation](value, limit)
         self.checks.append({"name": name, "value": value, "relation": relation, "limit": limit, "passed": passed})
 
     # ------------------------------------------------------------------ the end
