@@ -47,7 +47,7 @@ def spectrogram(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     power = spectrum.real**2 + spectrum.imag**2
     bands = np.add.reduceat(power, _edges(rate_hz, window), axis=1)[:, :_BANDS]
     level_db = 10 * np.log10(bands + 1e-3)
-    loudest = max(float(level_db.max()), 0.0)  # below a power of 1 there is nothing but rounding: silence
+    loudest = max(float(level_db.max()), _RANGE_DB)  # quieter than that is rounding: silence has no loudest band
     return np.maximum(level_db - np.float32(loudest), -_RANGE_DB) + np.float32(_RANGE_DB)
 
 
