@@ -43,7 +43,7 @@ ifneq ($(filter $(GRAPH_VERBS),$(MAKECMDGOALS)),)
   include $(PLAN)
 endif
 
-.PHONY: help setup demo doctor plan status why diff stale verify sweep lint test test-all docs bench docker-build docker-run
+.PHONY: help setup demo doctor plan status why diff stale verify sweep lint test test-all docs bench bench-diarize docker-build docker-run
 
 help: ## list the verbs
 	@echo 'usage: make VERB [CONFIG=configs/x.yaml] [SET="audio.target_db=-23 …"]'; echo
@@ -96,9 +96,13 @@ test-all: $(READY) ## every test
 docs: $(READY) ## write configs/base.yaml, configs/schema.json and the reference pages anew
 	@$(PYTHON) scripts/docs.py
 
-bench: ## measure speed and memory against the usual way, as ratios
+bench: ## measure speed and memory against the usual way, as ratios (ONLY=segment: one part)
 	@python3 docker/setup.py --group bench
-	@$(PYTHON) scripts/bench.py
+	@$(PYTHON) scripts/bench.py $(if $(ONLY),--only $(ONLY))
+
+bench-diarize: ## how well diarize does on real voices (DATA=folder with digits_fsdd/ and meeting_ami/)
+	@python3 docker/setup.py --group bench
+	@$(PYTHON) scripts/bench_diarize.py --data '$(DATA)'
 
 IMAGE ?= voxmake
 BASE_IMAGE ?=

@@ -79,6 +79,7 @@ REASONS: dict[str, str] = {
     "too_many_channels": "more channels than max_channels: mix it down first",
     "bad_sample_rate": "the sample rate lies outside what speech is recorded at: re-export the file",
     "not_finite": "samples are NaN or infinite: re-export the file as integer PCM",
+    "no_speech": "no utterance was found in it: lower segment.threshold_db or segment.min_duration_s, or leave it out",
     "silent": "no signal above silence_db: record it again",
     # the process that worked on it
     "decoder_crash": "the worker died on this item twice: convert the file with another tool",

@@ -206,7 +206,7 @@ class Run:
 
     # ------------------------------------------------------------------ results
 
-    def write_text(self, name: str, text: str) -> None:
+    def write_bytes(self, name: str, data: bytes) -> None:
         """Write one result file."""
         self.write_bytes(name, text.encode("utf-8"))
 
@@ -215,6 +215,10 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         self._made.add(name)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one result file in UTF-8."""
+        self.write_bytes(name, text.encode())
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
