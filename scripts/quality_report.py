@@ -172,7 +172,7 @@ def work(run: Run) -> None:
     from voxmake.audio.statistics import read_clip
     from voxmake.quality.duplicates import add_duplicates
     from voxmake.quality.fingerprint import spectrogram
-    from voxmake.quality.page import contents, render
+    from voxmake.quality.page import contents, coverage, render
     from voxmake.quality.plots import draw
     from voxmake.quality.rules import add_relative, judge
 
@@ -193,6 +193,7 @@ def work(run: Run) -> None:
     tell(run, "suspects.tsv", ("rank", "score", *TOLD, "reasons", *METRICS), suspects[: spec.suspect_top])
     samples = drawn(clips, spec.sample_count, run.config.seed, "sample")
     tell(run, "samples.tsv", ("rank", *TOLD, "duration_s", "score", "reasons"), samples)
+    run.write_table("characters.csv", ("character", "name", "times", "clips", "in_train"), coverage(clips))
     plots = draw(clips, spec)
     for name, (png, _) in plots.items():
         run.write_bytes(f"plots/{name}.png", png)

@@ -126,43 +126,23 @@ def add_distances(rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dnsmos", [False, True])
-def test_planted_defects_are_among_the_top_suspects_with_their_reason(real, tmp_path, report, dnsmos, capsys):  # noqa: F811
+def test_planted_defects_are_among_the_top_suspects_with_their_reason(real, tmp_path, report, capsys):  # noqa: F811
     rows, defects = planted(real, tmp_path)
     count = sum(kind is not None for kind in defects.values())
-    found = report(rows, "--suspect-top", str(count), "--set", f"quality.dnsmos={str(dnsmos).lower()}")
+    found = report(rows, "--suspect-top", str(count))
     assert found.code == 1, found.errors  # the copies are more than the gate allows
     top = found.table("suspects.tsv")
     told = {row["id"]: set(row["reasons"].split(";")) for row in top}
-    recalls = {}
-    lines = []
+    lines, recalls = [], {}
     for kind, right in RIGHT.items():
         ids = [item for item, defect in defects.items() if defect == kind]
         recalls[kind] = sum(bool(told.get(item, set()) & right) for item in ids) / len(ids)
-        lines.append(f"{kind:<14} planted {len(ids):3}  recall in the top {len(top)}: {recalls[kind]:.2f}")
+        lines.append(f"{kind:<14} {len(ids):3} planted, recall {recalls[kind]:.2f}")
     precision = sum(defects[row["id"]] is not None for row in top) / len(top)
     with capsys.disabled():
-        print(f"\nDNSMOS {dnsmos}; precision of the top {len(top)}: {precision:.2f}", *lines, sep="\n")
-        for row in top:
-            if defects[row["id"]] is None:
-                print("   not planted:", row["rank"], row["score"], row["id"], row["reasons"])
-        for item, kind in defects.items():
-            if kind and not told.get(item, set()) & RIGHT[kind]:
-                print(
-                    "   missed:",
-                    kind,
-                    item,
-                    told.get(item),
-                    [
-                        (
-                            r["rate_z"],
-                            r["edge_start_db"],
-                            r["edge_end_db"],
-                            r["speaker_z"],
-                            r["snr_db"],
-                            r["clipping_ratio"],
-                        )
-                        for r in found.table("clips.csv")
-                        if r["id"] == item
-                    ],
-                )
+        print(f"\nthe {len(top)} worst suspects: precision {precision:.2f}", *lines, sep="\n")
+    assert precision >= 0.9
+    for kind in ("clipped", "duplicated", "other_speaker", "noise"):
+        assert recalls[kind] >= 0.95
+    assert recalls["cut"] >= 0.8  # the others end in a pause, and lost little text
+    assert recalls["wrong_text"] >= 0.3  # the others are about as long as the right text: only ears or ASR can tell

@@ -12,6 +12,7 @@ from typing import Any
 from voxmake.quality.rules import RULES
 from voxmake.quality.spec import Quality
 
+_SHOWN = 60  # rows of the table of characters; characters.csv has all
 _RARE = 5  # clips; a character in fewer is hardly learnt
 _MD_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
@@ -35,13 +36,13 @@ def contents(
         ("suspect", f"{len(suspects)} ({len(suspects) / len(clips):.0%})"),
     ]
     for name, metric, form in (
-        ("s, median length", "duration_s", ".1f"),
-        ("dB, median speech over noise", "snr_db", ".0f"),
-        ("Hz, median bandwidth", "bandwidth_hz", ".0f"),
-        ("DNSMOS OVRL, median", "dnsmos_ovrl", ".2f"),
+        ("median length", "duration_s", "{:.1f} s"),
+        ("median speech over noise", "snr_db", "{:.0f} dB"),
+        ("median bandwidth", "bandwidth_hz", "{:.0f} Hz"),
+        ("median DNSMOS OVRL", "dnsmos_ovrl", "{:.2f}"),
     ):
         if values := [clip[metric] for clip in clips if clip[metric] is not None]:
-            facts.append((name, format(float(np.median(values)), form)))
+            facts.append((name, form.format(float(np.median(values)))))
     counts = Counter(code for clip in suspects for code in clip["reasons"])
     shown = suspects[: spec.suspect_top]
     return {
@@ -66,7 +67,7 @@ def contents(
                 "meaning": rule.meaning,
                 "remedy": rule.remedy,
             }
-            for rule in RULES
+            for rule in sorted(RULES, key=lambda rule: -counts[rule.code])
         ],
         "suspects": [
             {
@@ -117,6 +118,7 @@ def _by(column: str, clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "title": f"By {column}",
         "told": "",
+        "left": 1,
         "columns": (column, "clips", "minutes", "suspect", "share"),
         "rows": rows,
     }
@@ -132,7 +134,7 @@ def coverage(clips: Sequence[dict[str, Any]]) -> list[tuple[str, str, int, int, 
         if clip["split"] == "train":
             trained.update(text)
     return [
-        (char, unicodedata.name(char, f"U+{ord(char):04X}"), count, holders[char], char in trained)
+        (char, unicodedata.name(char, f"U+{ord(char):04X}").lower(), count, holders[char], char in trained)
         for char, count in sorted(times.items(), key=lambda item: (-item[1], item[0]))
     ]
 
@@ -142,17 +144,21 @@ def _characters(clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
     untrained = [char for char, _, _, _, in_train in found if not in_train]
     rare = [char for char, _, _, holders, _ in found if holders < _RARE]
     said = f"{len(found)} characters. "
-    said += f"In fewer than {_RARE} clips: {' '.join(map(_shown, rare)) or 'none'}. "
-    said += f"In no training clip: {' '.join(map(_shown, untrained)) or 'none'}."
+    said += f"In fewer than {_RARE} clips: {_listed(rare)}. In no training clip: {_listed(untrained)}."
     return {
         "title": "Characters",
-        "told": said,
+        "told": f"{said} The rarest come first; characters.csv has all.",
+        "left": 2,
         "columns": ("character", "name", "times", "clips", "in train"),
         "rows": [
-            (_shown(char), name.lower(), times, holders, "yes" if in_train else "no")
-            for char, name, times, holders, in_train in found
+            (_shown(char), name, times, holders, "yes" if in_train else "no")
+            for char, name, times, holders, in_train in found[: -_SHOWN - 1 : -1]
         ],
     }
+
+
+def _listed(chars: list[str]) -> str:
+    return (" ".join(map(_shown, chars[:_SHOWN])) + (" …" if len(chars) > _SHOWN else "")) or "none"
 
 
 def _shown(char: str) -> str:

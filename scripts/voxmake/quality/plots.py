@@ -43,7 +43,7 @@ PLOTS = (
     Plot("silence", "silence_ratio", "Silence", "share of the clip", ("max_silence_ratio",)),
     Plot("edges", "edge_db", "Louder of both edges", "dB relative to speech", ("max_edge_db",)),
     Plot("bandwidth", "bandwidth_hz", "Bandwidth", "Hz"),
-    Plot("dnsmos", "dnsmos_ovrl", "DNSMOS OVRL", "1 to 5", ("min_dnsmos",)),
+    Plot("dnsmos", "dnsmos_ovrl", "DNSMOS", "OVRL, 1 to 5", ("min_dnsmos",)),
     Plot("speaker_distance", "speaker_distance", "Distance from the speaker's centroid", "cosine distance"),
 )
 

@@ -107,7 +107,7 @@ RULES = (
     Rule("short", "duration_s", "<=", "min_duration_s", 0.25, 1.0,
          "too short to learn from", "reject it, or join it with its neighbour"),
     Rule("long", "duration_s", ">=", "max_duration_s", 10.0, 0.5,
-         "longer than trainers take", "segment it: audio.max_duration_s of the trainer's liking"),
+         "longer than trainers take", "segment it, or let prepare_dataset leave it out"),
 )  # fmt: skip
 
 

@@ -208,9 +208,6 @@ class Run:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write one result file."""
-        self.write_bytes(name, text.encode("utf-8"))
-
-    def write_bytes(self, name: str, data: bytes) -> None:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
