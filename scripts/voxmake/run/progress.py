@@ -40,12 +40,19 @@ class Progress:
             from rich.live import Live
 
             self.display = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
-            self.display.start()
+            self.display.start()  # while it is up, it stands in for sys.stderr, so that lines appear above it
+            self._log_to(sys.stderr)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.display is not None:
             self.display.stop()
+            self._log_to(sys.stderr)
+
+    def _log_to(self, stream: Any) -> None:
+        for handler in self.log.handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(stream)
 
     def started(self, slot: int, item: Item) -> None:
         self.workers[slot][0] = item.id
