@@ -47,7 +47,7 @@ STAGE = Stage(
     outside=models,
 )
 
-_LIMITS = Limits(cpu_s=600)  # DNSMOS takes 0.2 s for each second beyond the ninth
+_LIMITS = Limits(cpu_s=600)  # DNSMOS takes a third of a second for each second beyond the ninth
 TOLD = ("id", "file_name", "split", "speaker", "text")
 _NUMBERS = ("clipping_ratio", "bandwidth_hz", "speaker_distance")  # of prepare_dataset: of the source, of the voice
 METRICS = (

@@ -84,6 +84,7 @@ def _histogram(axes: Any, values: np.ndarray, plot: Plot, spec: Quality) -> None
         low, high = low - 0.5, high + 0.5
     axes.hist(values, bins=np.linspace(low, high, min(_BINS, max(5, 2 * round(len(values) ** 0.5))) + 1), color=_BAR)
     axes.set(title=plot.title, xlabel=plot.unit, ylabel="clips")
+    axes.ticklabel_format(axis="x", useOffset=False, style="plain")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     span = high - low
     for key in plot.limits:

@@ -15,7 +15,7 @@ class Quality(Section):
     )
     suspect_top: int = Field(100, ge=0, description="rows of suspects.tsv and of the page; clips.csv has all clips")
     dnsmos: bool = Field(
-        True, description="score clips by DNSMOS P.835 and P.808; 0.2 s a clip and core, more over 9 s"
+        True, description="score clips by DNSMOS P.835 and P.808; 0.4 s a clip and core, more over 9 s"
     )
     dnsmos_sample: int | None = Field(
         None, ge=1, description="score so many clips only, drawn by the seed, equally by speaker; null: all"
