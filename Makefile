@@ -88,9 +88,11 @@ lint: $(READY) ## ruff, and check that generated files are up to date
 	@$(PYTHON) scripts/docs.py --check
 
 test: $(READY) ## the tests, without the slow ones
+	@python3 docker/setup.py --group pyannote
 	@$(PYTHON) -m pytest
 
 test-all: $(READY) ## every test
+	@python3 docker/setup.py --group pyannote --group browser
 	@$(PYTHON) -m pytest -m ''
 
 docs: $(READY) ## write configs/base.yaml, configs/schema.json and the reference pages anew

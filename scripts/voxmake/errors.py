@@ -55,6 +55,10 @@ PASSING = {
     "decoder_crash", "timeout", "memory_limit", "internal_error",
 }  # fmt: skip
 
+# No sign of bad input: people decided so, or the source never had transcripts (where one has, collect rejects the rows
+# without). Such items don't count towards execution.max_rejected_ratio.
+EXPECTED = {"rejected_by_review", "speaker_not_chosen", "no_transcript"}
+
 # reason code -> how to mend it. docs/reasons.md is generated from this table.
 REASONS: dict[str, str] = {
     # the file itself
@@ -101,4 +105,25 @@ REASONS: dict[str, str] = {
     "segment_not_wav": "segments are cut out of uncompressed WAV only: convert the long file to PCM WAV",
     "take_not_chosen": "the take chosen in the Codex editor is deleted: open the cell there and choose another",
     "bad_times": "start or end is negative, reversed or not a number: fix the segment",
+    # the dataset that is trained on
+    "rejected_by_review": "somebody heard it and said no in review.corrections: take the row out to have it back",
+    "speaker_not_chosen": "dataset.speakers does not name its speaker: add the name, or set it to null for all",
+    "no_transcript": "its source has no transcripts: add them, or write its text in review.corrections",
+    "no_speaker": "diarize gave it no speaker: listen to it and give it one with a `speaker` row in review.corrections",
+    "speaker_outlier": "it sounds unlike its speaker's other clips: listen; mark it `good` or move it in "
+    "review.corrections, or add `outlier` to dataset.speaker_states",
+    "speaker_uncertain": "its speaker is uncertain: listen; mark it `good` or move it in review.corrections, or add "
+    "`uncertain` to dataset.speaker_states",
+    "speaker_too_small": "its speaker has fewer usable clips than dataset.min_clips_per_speaker: record more, merge the "
+    "speaker in review.corrections, or lower the limit",
+    "text_too_short": "the text is shorter than dataset.min_text_chars: correct it in review.corrections, or lower the "
+    "limit",
+    "text_alphabet": "the text has characters that are not in dataset.alphabet: correct it in review.corrections, or "
+    "add them",
+    "shorter_than_segment": "shorter than dataset.segment_s, the piece that training cuts out of every clip: join it "
+    "with its neighbour, or train with a shorter segment",
+    "chars_per_s_impossible": "nobody speaks this text in this time (dataset.min_chars_per_s, max_chars_per_s): correct "
+    "the text in review.corrections, or delete the row",
+    "chars_per_s_outlier": "far faster or slower than this speaker's other clips, so text and audio may differ: listen; "
+    "correct the text or mark the clip `good` in review.corrections",
 }

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from voxmake.errors import PASSING, REASONS, BadInput, Failure, GateFailed, Rejected
+from voxmake.errors import EXPECTED, PASSING, REASONS, BadInput, Failure, GateFailed, Rejected
 from voxmake.run.digest import file_sha256
 from voxmake.run.progress import Progress
 from voxmake.run.provenance import git_commit, source_digests, versions
@@ -225,6 +225,10 @@ class Run:
         cells = ([row.get(column) for column in columns] if isinstance(row, dict) else row for row in rows)
         self.write_text(name, csv_text(columns, cells))
 
+    def add_file(self, name: str) -> None:
+        """Declare a result file that the stage itself wrote below `path`, by a library that wants a path."""
+        self._made.add(name)
+
     def stat(self, name: str, value: float | int | str | None, unit: str, description: str) -> None:
         """One number of stats.json; the description says what it means to somebody new."""
         self._stats[name] = {"value": value, "unit": unit, "description": description}
@@ -256,7 +260,9 @@ class Run:
         reasons: dict[str, int] = {}
         for _, _, reason, _ in rejected:
             reasons[reason] = reasons.get(reason, 0) + 1
-        ratio = len(rejected) / self._items_in if self._items_in else 0.0
+        expected = sum(count for reason, count in reasons.items() if reason in EXPECTED)
+        faults, looked_at = len(rejected) - expected, self._items_in - expected
+        ratio = faults / looked_at if looked_at else 0.0
         tally = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         kept = self.path / REJECTED
         # The hash names what the server holds: a set without some of it may not be published under that name.
@@ -271,7 +277,7 @@ class Run:
         limit = self.config.execution.max_rejected_ratio
         if ratio > limit:
             raise BadInput(
-                f"{len(rejected)} of {self._items_in} items rejected ({tally}), more than execution.max_rejected_ratio "
+                f"{faults} of {looked_at} items rejected ({tally}), more than execution.max_rejected_ratio "
                 f"{limit:g}; see {kept}, mend the input or raise the limit, run again"
             )
         self.stat("items_in", self._items_in, "items", "what the stage was given")

@@ -148,8 +148,7 @@ class WorkDir:
         """
         names = sorted(set(results))
         self._remove_strays({*names, *RECORDS})
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = list(pool.map(lambda name: _size_and_digest(self.path / name), names))
+        found = _sizes_and_digests(self.path, names)
         for name, facts in zip(names, found, strict=True):
             if facts is None or expected.get(name, facts) != facts:
                 raise Failure(f"{self.path / name}: not what its worker wrote; run again to make it anew")
@@ -187,10 +186,21 @@ def files_below(root: Path) -> Iterator[str]:
             yield (Path(folder) / name).relative_to(root).as_posix()
 
 
-def _size_and_digest(path: Path) -> tuple[int, str] | None:
-    if not path.is_file():
-        return None
-    return path.stat().st_size, file_sha256(path)
+def _sizes_and_digests(root: Path, names: list[str]) -> list[tuple[int, str] | None]:
+    """Of every file, in the order of `names`; None where there is no regular file. Hard links are read once."""
+    inodes: dict[str, int] = {}
+    sizes: dict[int, int] = {}
+    one_name: dict[int, str] = {}
+    for name in names:
+        path = root / name
+        if path.is_file():
+            status = path.stat()
+            inodes[name], sizes[status.st_ino] = status.st_ino, status.st_size
+            one_name.setdefault(status.st_ino, name)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = pool.map(lambda name: file_sha256(root / name), one_name.values())
+        found = {inode: (sizes[inode], digest) for inode, digest in zip(one_name, digests, strict=True)}
+    return [found[inodes[name]] if name in inodes else None for name in names]
 
 
 def _set_writable(root: Path, writable: bool) -> None:
@@ -243,9 +253,8 @@ def check_run(run: Path, full: bool) -> list[str]:
         one line for each difference; empty if the run is whole.
     """
     files = read_manifest(run)
-    faults = [
-        f"{run / name}: not in the manifest" for name in files_below(run) if name not in {*files, *RECORDS, MANIFEST}
-    ]
+    known = {*files, *RECORDS, MANIFEST}
+    faults = [f"{run / name}: not in the manifest" for name in files_below(run) if name not in known]
 
     def compare(item: tuple[str, tuple[int, str]]) -> str | None:
         name, (size_bytes, digest) = item

@@ -72,6 +72,7 @@ def correct(speakers: Speakers, corrections: Corrections) -> None:
             raise BadInput(f"{corrections.path}:{row.line}: no speaker {row.value} to merge {row.id} into")
         for index in members:
             speakers.clips[index].name = "" if row.action == "reject" else row.value
+            speakers.clips[index].reviewed |= row.action == "reject"
     by_id = {clip.id: clip for clip in speakers.clips}
     for item, name in corrections.moved.items():
         if item in by_id:
