@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import operator
 import os
 import platform
 import time
@@ -233,8 +234,8 @@ class Run:
         self._stats[name] = {"value": value, "unit": unit, "description": description}
 
     def check(self, name: str, value: float, relation: str, limit: float) -> None:
-        """One condition of the quality gate: relation is ">=" or "<="."""
-        passed = value >= limit if relation == ">=" else value <= limit
+        """One condition of the quality gate: relation is ">=", "<=" or "<"."""
+        passed = {">=": operator.ge, "<=": operator.le, "<": operator.lt}[relation](value, limit)
         self.checks.append({"name": name, "value": value, "relation": relation, "limit": limit, "passed": passed})
 
     # ------------------------------------------------------------------ the end
