@@ -128,6 +128,6 @@ docker-run: ## run STAGE=all CONFIG=… in the image, with all GPUs (RECORDINGS=
 	mkdir -p data reports
 	docker run --rm --init --gpus all --name $(IMAGE)-$(or $(STAGE),all) --user "$$(id -u):$$(id -g)" \
 	  --read-only --tmpfs /tmp --network none --cap-drop ALL --security-opt no-new-privileges --pids-limit 4096 --shm-size 2g \
-	  -v '$(CURDIR)/data:/data' -v '$(CURDIR)/reports:/work/voxmake/reports' -v '$(CURDIR)/configs:/work/voxmake/configs:ro' \
+	  -v '$(CURDIR)/data:/data' -v '$(CURDIR)/reports:/voxmake/reports' -v '$(CURDIR)/configs:/voxmake/configs:ro' \
 	  -v '$(RECORDINGS):/recordings:ro' -v voxmake-cache:/cache \
 	  $(IMAGE) $(or $(STAGE),all) CONFIG='$(CONFIG)' SET='$(SET)'
