@@ -25,7 +25,11 @@ READY := $(ENVS)/core/.ready
 
 # Verbs that need the graph of CONFIG; the other ones work without a plan.
 STAGES := $(shell sed -n 's/^STAGES = (\(.*\))$$/\1/p' scripts/voxmake/run/stage.py | tr -d '",')
-GRAPH_VERBS := all $(STAGES)
+# Short names for the stages that have long ones.
+SHORT := prepare:prepare_dataset quality:quality_report
+short_names := $(foreach pair,$(SHORT),$(firstword $(subst :, ,$(pair))))
+long_name = $(or $(patsubst $(1):%,%,$(filter $(1):%,$(SHORT))),$(1))
+GRAPH_VERBS := all $(STAGES) $(short_names)
 
 config_flags = --config '$(CONFIG)' $(foreach text,$(SET),--set '$(text)')
 # Run a script in the environment its engine needs.
@@ -35,7 +39,7 @@ ifneq ($(filter $(GRAPH_VERBS),$(MAKECMDGOALS)),)
   ifeq ($(wildcard $(READY)),)
     $(error no environment yet: run `make setup` first, or `make demo`)
   endif
-  ONLY := $(if $(filter all,$(MAKECMDGOALS)),,$(foreach stage,$(filter $(STAGES),$(MAKECMDGOALS)),--stage $(stage)))
+  ONLY := $(if $(filter all,$(MAKECMDGOALS)),,$(foreach goal,$(filter $(STAGES) $(short_names),$(MAKECMDGOALS)),--stage $(call long_name,$(goal))))
   PLAN := $(shell $(PYTHON) scripts/plan.py make $(config_flags) $(ONLY) $(DRY))
   ifneq ($(.SHELLSTATUS),0)
     $(error no plan for $(CONFIG): see the line above)
@@ -43,12 +47,14 @@ ifneq ($(filter $(GRAPH_VERBS),$(MAKECMDGOALS)),)
   include $(PLAN)
 endif
 
+$(foreach name,$(short_names),$(eval .PHONY: $(name))$(eval $(name): $(call long_name,$(name))))
+
 .PHONY: help setup demo doctor listen plan status why diff stale verify sweep lint test test-all docs bench bench-diarize docker-build docker-run
 
 help: ## list the verbs
 	@echo 'usage: make VERB [CONFIG=configs/x.yaml] [SET="audio.target_db=-23 …"]'; echo
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)$$/  \1\t\2/p' Makefile | expand -t 18
-	@echo; echo 'stages, each a verb too:'; echo '  $(STAGES)'
+	@echo; echo 'stages, each a verb too:'; echo '  $(STAGES)'; echo 'for short: $(short_names)'
 
 setup: $(READY) ## make the Python environment (.venv/core)
 

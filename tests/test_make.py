@@ -1,6 +1,7 @@
 """The graph that make sees: `-n` and `-q` tell the truth, and only what must run runs."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -196,3 +197,11 @@ def test_help_lists_every_verb(make):
     assert {"setup", "demo", "test"} <= verbs
     for verb in verbs | {"collect", "preprocess"}:
         assert verb in text
+
+
+def test_a_stage_that_another_one_serves(project):
+    """segment.method: none hands the clips of preprocess on."""
+    shown = subprocess.run(
+        ["make", "-n", "diarize", f"CONFIG={project / 'x.yaml'}"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert re.findall(r"scripts/(\w+)\.py", shown) == ["collect", "preprocess", "diarize"]

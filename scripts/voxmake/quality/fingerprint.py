@@ -28,8 +28,8 @@ _APART = 12  # frames between two anchors at least
 # which all clips of a voice share. The fast changes are left out: they differ when a copy starts half a frame later.
 _TIMES, _TONES = 16, 8
 _LENGTH = 1000.0  # of a vector of whole numbers: exact in float32 sums, whatever their order
-# Cosine of two anchors that makes their clips candidates. Of 250 clips of two voices, 1 in 10 million pairs of
-# different recordings reaches it, and 19 of 20 copies with an offset, cut or with noise at 10 dB.
+# Cosine of two anchors that makes their clips candidates. Of half a million pairs of anchors from 250 different
+# recordings of two voices none reached 0.9; of copies with an offset, cut or with noise at 10 dB 99 in 100 pass 0.94.
 _CANDIDATE = 0.92
 _MIN_OVERLAP = 48  # frames (0.96 s) that two spectrograms must share: shorter, two takes of a word look like copies
 _MIN_SHARE = 0.5  # of the shorter clip: less is a common phrase, or two cuts that touch
