@@ -23,7 +23,7 @@ from typing import Any
 from voxmake.errors import BadInput, OutputExists
 from voxmake.report.listen.room import CLIPS, DIARIZE, PREPARE, QUALITY
 from voxmake.run.entry import config_flags, reporting
-from voxmake.run.stage import PROJECT_ROOT, STAGES, Planned, load_config, plan_stage
+from voxmake.run.stage import PROJECT_ROOT, Planned, load_config, plan_stage
 from voxmake.run.store import Lock
 
 # What the page lacks without a stage's run.
@@ -35,9 +35,9 @@ WITHOUT = {
 
 
 def plan(config: Any) -> dict[str, Planned]:
-    """The runs that this config asks for, made or not: each stage of the room that there is, and the clips."""
+    """The runs that this config asks for, made or not: those of the clips and of what was found out about them."""
     known: dict[str, Planned] = {}
-    found = {name: plan_stage(name, config, known) for name in WITHOUT if name in STAGES}
+    found = {name: plan_stage(name, config, known) for name in WITHOUT}
     return {CLIPS: plan_stage("segment", config, known), **found}
 
 
@@ -47,8 +47,7 @@ def read_runs(planned: dict[str, Planned]) -> dict[str, Path]:
 
     runs = {name: open_input(one).path for name, one in planned.items() if one.done}
     if CLIPS not in runs and PREPARE not in runs:
-        wanted = PREPARE if PREPARE in planned else planned[CLIPS].stage.name
-        raise BadInput(f"nothing to listen to yet: run `make {wanted}` with this config first")
+        raise BadInput(f"nothing to listen to yet: run `make {QUALITY}` with this config first")
     return runs
 
 

@@ -1,5 +1,6 @@
 """Runs for tests of what reads runs: small folders with the tables that the stages publish."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -11,11 +12,9 @@ RATE_HZ = 16000
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028<!-- @@DATA@@ \"quoted\", and 'more'"
 
 
-def write_csv(path, columns, rows, delimiter=","):
-    from csv import DictWriter
-
+def write_csv(path, columns, rows):
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = DictWriter(stream, columns, delimiter=delimiter, lineterminator="\n", restval="")
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -133,7 +132,8 @@ def _reported(run, rows):
         for place, row in enumerate(rows)
     ]
     write_csv(run / "clips.csv", list(measured[0]), measured)
-    suspects = [{"rank": rank, **row} for rank, row in enumerate(measured[::3], start=1)]
-    write_csv(run / "suspects.tsv", list(suspects[0]), suspects, "\t")
+    suspects = [{"rank": rank, "text": '"Ten, he said', **row} for rank, row in enumerate(measured[::3], start=1)]
     samples = [{"rank": rank, "id": row["id"]} for rank, row in enumerate(rows[1::4], start=1)]
-    write_csv(run / "samples.tsv", ["rank", "id"], samples, "\t")
+    for name, listed in (("suspects.tsv", suspects), ("samples.tsv", samples)):
+        lines = [list(listed[0]), *(row.values() for row in listed)]
+        (run / name).write_text("".join("\t".join(map(str, cells)) + "\n" for cells in lines))

@@ -117,7 +117,7 @@ def test_a_table_that_names_a_file_outside_its_run_is_refused(tmp_path):
 def test_a_suspect_that_no_run_holds_is_named_with_its_line(tmp_path):
     runs = room_runs(tmp_path)
     with (runs["quality_report"] / "suspects.tsv").open("a") as table:
-        table.write("5\tgone\t1\tlost\t1\t1\n")
+        table.write("5\tlost\tgone\t1\t\t1\t1\n")
     with pytest.raises(BadInput, match=r"suspects\.tsv:6: no run holds the clip gone"):
         read_room(runs, seed=42)
 

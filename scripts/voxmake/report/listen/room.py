@@ -179,7 +179,8 @@ def _measured(run: Path, known: dict[str, Clip]) -> None:
 def _listed(path: Path, name: str, known: dict[str, Clip]) -> None:
     """Put the clips of suspects.tsv or samples.tsv onto their list, with their reasons and order."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
+        # No cell holds a tab, and none is quoted: a quote is part of its text.
+        rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
     for rank, row in enumerate(rows, start=1):
         clip = known.get(row["id"])
         if clip is None:
