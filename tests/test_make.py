@@ -199,9 +199,13 @@ def test_help_lists_every_verb(make):
         assert verb in text
 
 
-def test_a_stage_that_another_one_serves(project):
+def test_a_stage_that_another_one_serves(make):
     """segment.method: none hands the clips of preprocess on."""
-    shown = subprocess.run(
-        ["make", "-n", "diarize", f"CONFIG={project / 'x.yaml'}"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert re.findall(r"scripts/(\w+)\.py", shown) == ["collect", "preprocess", "diarize"]
+    assert dry_rules(make("-n", "diarize")) == ["collect", "preprocess", "diarize"]
+
+
+def test_short_names(make):
+    assert dry_rules(make("-n", "prepare"))[-1] == "prepare_dataset"
+    assert dry_rules(make("-n", "prepare", "quality")) == [
+        "collect", "preprocess", "diarize", "prepare_dataset", "quality_report",
+    ]  # fmt: skip
