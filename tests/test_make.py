@@ -1,7 +1,6 @@
 """The graph that make sees: `-n` and `-q` tell the truth, and only what must run runs."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
