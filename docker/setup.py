@@ -100,6 +100,10 @@ def make(environment: Path, files: list[Path]) -> None:
     step(f"installing {TORCH}", [*install, TORCH, "--constraint", pins])
     for path in files:
         step(f"installing {path.stem}", [*install, "--no-deps", "--require-hashes", "--requirement", path])
+    for extension in environment.glob("lib/python*/site-packages/torchaudio/lib/_torchaudio.abi3.so"):
+        # Linked to CUDA. Without it torchaudio leaves out forced alignment; with it, and a CPU torch, it can't load at all.
+        if subprocess.run([python, "-c", "import torchaudio"], capture_output=True, check=False).returncode != 0:
+            extension.unlink()
     step("checking", [python, "-c", f"import {', '.join(CHECKED)}"])
 
 

@@ -17,14 +17,13 @@ import hashlib
 import io
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from voxmake import review
 from voxmake.run.config import Section
-from voxmake.run.digest import tree_digest
+from voxmake.run.digest import folder_digest
 from voxmake.run.entry import parser, run_stage
 from voxmake.run.stage import PROJECT_ROOT, Stage, data_root
 from voxmake.run.work import Item, Limits
@@ -41,10 +40,10 @@ if TYPE_CHECKING:
 class Diarize(Section):
     """Who speaks in each clip."""
 
-    engine: Literal["resemblyzer", "transformers"] = Field(
+    engine: Literal["resemblyzer", "transformers", "pyannote"] = Field(
         "resemblyzer", description="speaker encoder; transformers: any x-vector model (WavLM …) from `model`"
     )
-    model: str | None = Field(None, description="folder of the transformers model; relative to the project's folder")
+    model: str | None = Field(None, description="folder of that model; relative to the project's folder")
     clustering: Literal["agglomerative", "kmeans", "hdbscan"] = Field(
         "agglomerative", description="average linkage on cosine; hdbscan leaves noise without a speaker"
     )
@@ -65,8 +64,8 @@ class Diarize(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Diarize:
-        if (self.engine == "transformers") != (self.model is not None):
-            raise ValueError("model: is for engine: transformers, and that needs it")
+        if (self.engine == "resemblyzer") != (self.model is None):
+            raise ValueError("model: is for engine: transformers or pyannote, and these need it")
         if self.speakers is not None and (self.min_speakers is not None or self.max_speakers is not None):
             raise ValueError("speakers: is the exact count; take min_speakers and max_speakers out")
         if self.min_speakers and self.max_speakers and self.min_speakers > self.max_speakers:
@@ -80,11 +79,7 @@ def model_folder(spec: Diarize) -> str | None:
 
 def outside(config: Any) -> dict[str, str]:
     """Corrections, and the weights of a model that is a folder."""
-    digests = review.digest(config)
-    if folder := model_folder(config.diarize):
-        files = [path for path in Path(folder).rglob("*") if path.is_file()]
-        digests["model"] = tree_digest(files, Path(folder), cache=data_root() / ".cache" / "digests.sqlite")
-    return digests
+    return review.digest(config) | folder_digest(config.diarize.model)
 
 
 STAGE = Stage(

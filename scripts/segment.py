@@ -1,4 +1,4 @@
-"""Cut long recordings into utterances, at silences or by voice activity.
+"""Cut long recordings into utterances, at silences, by voice activity or by speaker turns.
 
     python scripts/segment.py --config configs/demo.yaml
     python scripts/segment.py --config configs/demo.yaml --set segment.method=vad
@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 import preprocess
 from voxmake.errors import Rejected
 from voxmake.run.config import Section
+from voxmake.run.digest import folder_digest
 from voxmake.run.entry import parser, run_stage
 from voxmake.run.stage import Stage
 from voxmake.run.work import Item, Limits
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 class Segment(Section):
     """Long recordings into utterances. Recordings with a transcript are never cut."""
 
-    method: Literal["none", "silence", "vad"] = Field(
-        "none", description="none: recordings are utterances already; vad: Silero's voice activity detector"
+    method: Literal["none", "silence", "vad", "pyannote"] = Field(
+        "none", description="none: recordings are utterances already; vad: Silero's detector; pyannote: speaker turns"
     )
+    model: str | None = Field(None, description="folder of pyannote's pipeline; relative to the project's folder")
     threshold_db: float = Field(-40.0, le=0, description="dBFS; windows of this RMS level or less are silent")
     min_silence_s: float = Field(0.5, ge=0.01, le=10, description="a pause this long ends an utterance")
     pad_s: float = Field(0.1, ge=0, le=2, description="silence kept before and after an utterance, where there is any")
@@ -44,6 +46,8 @@ class Segment(Section):
 
     @model_validator(mode="after")
     def _bounds(self) -> Segment:
+        if (self.method == "pyannote") != (self.model is not None):
+            raise ValueError("model: is for method: pyannote, and that needs it")
         if self.max_duration_s < 4 * self.min_duration_s:
             raise ValueError("max_duration_s must be at least 4 times min_duration_s")
         return self
@@ -55,6 +59,9 @@ STAGE = Stage(
     summary="cut long recordings into utterances",
     sections={"segment": Segment},
     after=("preprocess",),
+    # Where the model lies is no part of the result; what is in it is.
+    result_keys=lambda config: {"segment": config.segment.model_dump(mode="json", exclude={"model"})},
+    outside=lambda config: folder_digest(config.segment.model),
     served_by=lambda config: "preprocess" if config.segment.method == "none" else None,
 )
 
@@ -104,8 +111,8 @@ def work(run: Run) -> None:
         )
         for row in recordings.rows()
     ]
-    # The detector's runtime reserves more address space than any limit on it allows.
-    limits = Limits(cpu_s=run.config.audio.max_cpu_s) if spec.method == "vad" else preprocess.limits(run.config.audio)
+    # A model's runtime reserves more address space than any limit on it allows, and its time grows with the recording.
+    limits = preprocess.limits(run.config.audio) if spec.method == "silence" else Limits()
     done = run.map(items, Cutter, {"spec": spec.model_dump()}, limits, "recordings")
     rows = sorted((row for found in done.values() for row in found["rows"]), key=lambda row: row["id"])
     dropped = [row for found in done.values() for row in found["dropped"]]

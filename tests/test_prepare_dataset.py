@@ -296,7 +296,7 @@ def test_every_clip_left_out_is_named_with_its_reason(prepare, tmp_path):
         clips, "--set", f"review.corrections={tmp_path / 'corrections.csv'}", "--set", "dataset.outlier_iqr=null"
     )
     assert {row["id"]: row["reason"] for row in read_table(folder / "rejected.csv")} == {
-        "clip0003": "rejected_by_review", "clip0007": "speaker_outlier", "clip0009": "empty_text",
+        "clip0003": "rejected_by_review", "clip0007": "speaker_outlier", "clip0009": "no_transcript",
     }  # fmt: skip
     rows = {row["id"]: row for row in read_table(folder / "metadata.csv")}
     assert rows["clip0004"]["text"] == "It is five past ten then."
@@ -315,6 +315,15 @@ def test_no_text_stands_on_two_sides(prepare):
     for row in rows:
         assert split_of.setdefault(re.sub(r"\W", "", row["text"]), row["split"]) == row["split"]
     assert len(split_of) == 40
+
+
+def test_clips_without_transcripts_are_left_out_and_do_not_stop_the_rest(prepare):
+    clips = [made_runs.clip(n) for n in range(60)] + [
+        made_runs.clip(n, text="", duration_s=2.0) for n in range(60, 120)
+    ]
+    folder = prepare(clips)
+    assert len(read_table(folder / "metadata.csv")) == 60
+    assert {row["reason"] for row in read_table(folder / "rejected.csv")} == {"no_transcript"}
 
 
 def test_choosing_speakers_is_no_fault_of_the_data(prepare):
@@ -347,7 +356,7 @@ def test_one_sentence_for_all_leaves_nothing_to_validate(prepare):
 def test_bad_input_stops_with_one_line(prepare):
     clips = [made_runs.clip(n, text="") for n in range(20)]
     prepare(clips, expect=65)
-    assert "nothing is left of 20 items (20 empty_text)" in prepare.told
+    assert "nothing is left of 20 items (20 no_transcript)" in prepare.told
     clips = [made_runs.clip(n) for n in range(19)] + [made_runs.clip(19, sample_rate_hz=22050)]
     prepare(clips, expect=65)
     assert "clips have 2 sample rates (16000, 22050 Hz), a dataset has one: run preprocess" in prepare.told

@@ -55,9 +55,9 @@ PASSING = {
     "decoder_crash", "timeout", "memory_limit", "internal_error",
 }  # fmt: skip
 
-# What people decided, in the config or while listening. Such items are no sign of bad input, so they don't count
-# towards execution.max_rejected_ratio.
-CHOSEN = {"rejected_by_review", "speaker_not_chosen"}
+# No sign of bad input: people decided so, or the source never had transcripts (where one has, collect rejects the rows
+# without). Such items don't count towards execution.max_rejected_ratio.
+EXPECTED = {"rejected_by_review", "speaker_not_chosen", "no_transcript"}
 
 # reason code -> how to mend it. docs/reasons.md is generated from this table.
 REASONS: dict[str, str] = {
@@ -110,6 +110,7 @@ REASONS: dict[str, str] = {
     # the dataset that is trained on
     "rejected_by_review": "somebody heard it and said no in review.corrections: take the row out to have it back",
     "speaker_not_chosen": "dataset.speakers does not name its speaker: add the name, or set it to null for all",
+    "no_transcript": "its source has no transcripts: add them, or write its text in review.corrections",
     "no_speaker": "diarize gave it no speaker: listen to it and give it one with a `speaker` row in review.corrections",
     "speaker_outlier": "it sounds unlike its speaker's other clips: listen; mark it `good` or move it in "
     "review.corrections, or add `outlier` to dataset.speaker_states",

@@ -106,3 +106,9 @@ def test_a_file_that_is_not_there_or_not_ours(tmp_path):
     (tmp_path / "corrections.csv").write_text("id,verdict\na,bad\n")
     with pytest.raises(BadInput, match="first line must be target,id,action,value,note"):
         read_corrections(Config(review=Review(corrections=str(tmp_path / "corrections.csv"))))
+
+
+def test_clips_of_a_rejected_speaker_are_no_noise_to_be_found_again(tmp_path):
+    found = speakers()
+    correct(found, corrections(tmp_path, "speaker,S02,reject,,the radio"))
+    assert [clip.reviewed for clip in found.clips] == [False] * 6 + [True] * 6

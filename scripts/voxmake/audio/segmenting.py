@@ -13,6 +13,7 @@ import soundfile
 
 from voxmake.audio.level import bandwidth_hz, rms_db, to_db, true_peak
 from voxmake.audio.silence import Cutting, Silences, cut, find_silences, speech_between
+from voxmake.run.stage import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from segment import Segment
@@ -38,11 +39,14 @@ class Cutter:
 
     def __init__(self, spec: Segment):
         self.spec = spec
-        self.detector = None
         if spec.method == "vad":
             from silero_vad import load_silero_vad
 
             self.detector = load_silero_vad(onnx=True)
+        elif spec.method == "pyannote":
+            from voxmake.speakers.pyannote import Turns
+
+            self.turns = Turns(str(PROJECT_ROOT / spec.model))
 
     def place(self, row: dict, start_s: float, end_s: float) -> dict:
         """Where a span stands in the original: preprocess may have trimmed its start."""
@@ -59,13 +63,17 @@ class Cutter:
         rate_hz = info.samplerate
         spec = self.spec
         silences = find_silences(_blocks(path), rate_hz, spec.threshold_db, spec.min_silence_s)
-        spans = speech_between(silences) if self.detector is None else self._speech(path, silences)
+        if spec.method == "silence":
+            spans = speech_between(silences)
+        else:
+            spans = self._speech(path, silences) if spec.method == "vad" else self._turns(path)
         how = Cutting(
             rate_hz=rate_hz,
             threshold_db=spec.threshold_db,
             min_length=round(spec.min_duration_s * rate_hz),
             max_length=round(spec.max_duration_s * rate_hz),
-            merge_gap=round(spec.merge_gap_s * rate_hz),
+            # A turn that joined its neighbour would hold two speakers.
+            merge_gap=-1 if spec.method == "pyannote" else round(spec.merge_gap_s * rate_hz),
             pad=round(spec.pad_s * rate_hz),
         )
         segments, dropped = cut(spans, silences, how)
@@ -76,6 +84,14 @@ class Cutter:
         with soundfile.SoundFile(path) as file:
             for start, end in segments:
                 yield _utterance(file, start, end)
+
+    def _turns(self, path: Path) -> list[tuple[int, int]]:
+        """Speaker turns; pyannote's pipeline needs the whole recording at once."""
+        samples, rate_hz = soundfile.read(path, dtype="float32")
+        found = [
+            (round(start_s * rate_hz), round(end_s * rate_hz)) for start_s, end_s in self.turns.find(samples, rate_hz)
+        ]
+        return sorted((max(0, start), min(end, len(samples))) for start, end in found if start < min(end, len(samples)))
 
     def _speech(self, path: Path, silences: Silences) -> list[tuple[int, int]]:
         """Spans whose speech probability passes the threshold, until it stays below for min_silence_s."""

@@ -98,6 +98,8 @@ def _speaker(found: dict[str, str] | None, good: bool, spec: Dataset) -> tuple[s
 def _text(raw: str, language: str, spec: Dataset) -> str:
     from voxmake.sources.checks import check_text
 
+    if not raw:
+        raise Rejected("no_transcript")
     text = normalise(check_text(raw), language)
     if len(text) < spec.min_text_chars:
         raise Rejected("text_too_short" if text else "empty_text", f"{len(text)} characters")

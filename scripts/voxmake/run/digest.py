@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from voxmake.errors import BadInput
+from voxmake.errors import BadInput, ConfigError
 
 _BLOCK_BYTES = 1 << 20
 # A file changed this recently could change again within one tick of the file system's clock.
@@ -50,6 +50,26 @@ def tree_digest(files: Iterable[Path], root: Path, cache: Path | None = None) ->
 def remembered_sha256(path: Path, cache: Path | None) -> str:
     """sha256 of one regular file, hex, from the cache while the file is unchanged."""
     return _digests([path], cache)[0]
+
+
+def folder_digest(folder: str | None) -> dict[str, str]:
+    """For Stage.outside: what a model's folder holds, by content; nothing where the config names none.
+
+    Args:
+        folder: absolute, or relative to the project's folder.
+
+    Raises:
+        ConfigError: it is no folder, or empty.
+    """
+    from voxmake.run.stage import PROJECT_ROOT, data_root
+
+    if folder is None:
+        return {}
+    root = PROJECT_ROOT / folder
+    files = [path for path in root.rglob("*") if path.is_file()]
+    if not files:
+        raise ConfigError(f"model: {root} is no folder with files; download the model there first")
+    return {"model": tree_digest(files, root, cache=data_root() / ".cache" / "digests.sqlite")}
 
 
 def _stamp(path: Path) -> tuple[int, int, int, int] | None:

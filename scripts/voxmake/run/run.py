@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from voxmake.errors import CHOSEN, PASSING, REASONS, BadInput, Failure, GateFailed, Rejected
+from voxmake.errors import EXPECTED, PASSING, REASONS, BadInput, Failure, GateFailed, Rejected
 from voxmake.run.digest import file_sha256
 from voxmake.run.progress import Progress
 from voxmake.run.provenance import git_commit, source_digests, versions
@@ -280,8 +280,8 @@ class Run:
         reasons: dict[str, int] = {}
         for _, _, reason, _ in rejected:
             reasons[reason] = reasons.get(reason, 0) + 1
-        chosen = sum(count for reason, count in reasons.items() if reason in CHOSEN)
-        faults, looked_at = len(rejected) - chosen, self._items_in - chosen
+        expected = sum(count for reason, count in reasons.items() if reason in EXPECTED)
+        faults, looked_at = len(rejected) - expected, self._items_in - expected
         ratio = faults / looked_at if looked_at else 0.0
         tally = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         kept = self.path / REJECTED

@@ -96,6 +96,10 @@ class XVector:
 
 def load(engine: str, model: str | None) -> Embedder:
     """The engine that the config names."""
+    if engine == "pyannote":
+        from voxmake.speakers.pyannote import Embedder as Pyannote
+
+        return Pyannote(model)
     return XVector(model) if engine == "transformers" else Resemblyzer()
 
 
