@@ -34,6 +34,7 @@ _CUT_CHARS = 4
 _CUT_RATIO = 0.10
 _GAP_CHARS = 8  # of consecutive words without counterpart that make a gap
 _GAP_RATIO = 0.15
+_REST_RATIO = 0.25  # of the text that has to be left to recognise it by
 _ALIKE = 0.5  # of what is left without the piece that is cut, missing or added: else it is another text
 # NeMo speech data processor, DetectWhisperHallucinationFeatures: unique-word share 0.4; Curator: 40 characters a second.
 _UNIQUE_SHARE = 0.4
@@ -190,6 +191,8 @@ def _piece(words: list[str], said: list[str]) -> str | None:
     if chars < max(least_chars, least_ratio * whole):
         return None
     rest = " ".join(words[:w_begin] + words[w_end:]), " ".join(said[:s_begin] + said[s_end:])
+    if len(rest[0]) < _REST_RATIO * whole:
+        return None
     return kind if Levenshtein.normalized_similarity(*rest) >= _ALIKE else None
 
 
