@@ -26,7 +26,7 @@ READY := $(ENVS)/core/.ready
 # Verbs that need the graph of CONFIG; the other ones work without a plan.
 STAGES := $(shell sed -n 's/^STAGES = (\(.*\))$$/\1/p' scripts/voxmake/run/stage.py | tr -d '",')
 # Short names for the stages that have long ones.
-SHORT := prepare:prepare_dataset quality:quality_report
+SHORT := prepare:prepare_dataset quality:quality_report validate:whisper_validate
 short_names := $(foreach pair,$(SHORT),$(firstword $(subst :, ,$(pair))))
 long_name = $(or $(patsubst $(1):%,%,$(filter $(1):%,$(SHORT))),$(1))
 GRAPH_VERBS := all $(STAGES) $(short_names)

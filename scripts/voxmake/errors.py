@@ -90,6 +90,8 @@ REASONS: dict[str, str] = {
     "timeout": "the item took longer than its limit: convert the file, or raise the limit",
     "memory_limit": "the item needed more memory than its limit: split the file, or raise the limit",
     "internal_error": "voxmake failed on this item; the traceback is in run.log: please report it",
+    "language_not_known": "the recogniser does not know the clip's language: set validation.model to a Whisper model, or "
+    "validation.language to what is spoken",
     # its metadata
     "bad_columns": "the row has the wrong number of columns: compare it with the rows around it",
     "bad_encoding": "the line is not UTF-8: save the file as UTF-8",

@@ -33,6 +33,15 @@ class Execution(Section):
 
     engine: Literal["local"] = Field("local", description="where workers run: processes on this machine")
     workers: int | None = Field(None, ge=1, le=1024, description="worker processes; null: one per CPU core")
+    gpus: list[int] = Field(
+        default_factory=list,
+        description="GPUs for stages with a model, numbered as nvidia-smi does; each worker process sees one; none: CPU",
+    )
+    workers_per_gpu: int = Field(1, ge=1, le=64, description="worker processes on each of these GPUs")
+    batch_size: int = Field(
+        8, ge=1, le=1024, description="clips at once for models that take several; halved when memory is short"
+    )
+    loader_workers: int = Field(2, ge=1, le=64, description="threads in each worker that read audio ahead of a model")
     progress: Literal["auto", "rich", "plain", "none"] = Field(
         "auto", description="auto: a live display on a terminal, plain lines elsewhere"
     )

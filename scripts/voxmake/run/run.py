@@ -10,7 +10,7 @@ import operator
 import os
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -117,7 +117,17 @@ class Run:
         self._rejected[f"listed\0{source}\0{item_id}\0{reason}"] = [item_id, source, reason, detail]
 
     def map(
-        self, items: Sequence[Item], worker: type, args: dict[str, Any], limits: Limits, label: str
+        self,
+        items: Sequence[Item],
+        worker: type,
+        args: dict[str, Any],
+        limits: Limits,
+        label: str,
+        *,
+        at_once: int = 1,
+        on_gpus: bool = False,
+        each: Callable[[str, dict], None] | None = None,
+        shown: str = "",
     ) -> dict[str, dict]:
         """Call a worker on every item, in other processes, and journal what comes back.
 
@@ -126,6 +136,10 @@ class Run:
             worker: a class; `worker(**args)` is made once in each process and called with
                 (payload, output) for each item. It returns a row, a dict of plain values.
             label: what the items are, in the plural, for the display.
+            at_once: items that a worker is handed together; above 1 it needs a method `many`.
+            on_gpus: it has a model: one process for each slot of `execution.gpus`, if there are any.
+            each: told of every new row, at once, by id.
+            shown: the column whose last value the display shows for each worker.
 
         Returns:
             the rows of the items that were not rejected, by id, sorted by id.
@@ -143,19 +157,25 @@ class Run:
         target = target_of(worker)
         rows = self._resume(target, wanted)
         todo = [item for key, item in wanted.items() if key not in rows and f"{target}\0{key}" not in self._rejected]
-        workers = self.config.execution.workers or len(os.sched_getaffinity(0))
+        execution = self.config.execution
+        gpus = execution.gpus if on_gpus else []
+        workers = len(gpus) * execution.workers_per_gpu or execution.workers or len(os.sched_getaffinity(0))
         self.notes.setdefault("workers", workers)
         if len(todo) < len(items):
             self.log.info("%d of %d %s are done already", len(items) - len(todo), len(items), label)
-        spec = WorkerSpec(target, args, limits, self.path, self.path / "run.log")
-        execution = self.config.execution
+        spec = WorkerSpec(target, args, limits, self.path, self.path / "run.log", at_once)
         progress = Progress(
-            self.log, label, len(items), len(items) - len(todo), workers, execution.progress, execution.progress_every_s
-        )
-        with progress, closing(LocalEngine(workers).run(spec, todo, progress)) as outcomes:
+            self.log, label, len(items), len(items) - len(todo), workers, execution.progress, execution.progress_every_s,
+            gpus, shown,
+        )  # fmt: skip
+        with progress, closing(LocalEngine(workers, gpus).run(spec, todo, progress)) as outcomes:
             for outcome in outcomes:
                 self._journal(target, outcome, rows)
+                if each is not None and outcome.status == "ok":
+                    each(outcome.item.id, outcome.row)
                 progress.finished(outcome)
+        if progress.gpu_facts:
+            self.notes["gpus"] = progress.gpu_facts
         if progress.facts:
             self.work.journal.append({"work": target, "status": "facts", "facts": progress.facts})
             self._learn(progress.facts)
