@@ -25,7 +25,7 @@ from voxmake.run import config as configs
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 
 # Every stage script, in the order of the graph. A new stage is one script and one name here.
-STAGES = ("collect", "preprocess", "segment", "diarize")
+STAGES = ("collect", "preprocess", "segment", "diarize", "encode_units")
 
 
 def data_root() -> Path:
