@@ -115,6 +115,10 @@ class Run:
         self._items_in += 1
         self._rejected[f"listed\0{source}\0{item_id}\0{reason}"] = [item_id, source, reason, detail]
 
+    def take_in(self, count: int) -> None:
+        """Count items that come in where no worker is called with each of them."""
+        self._items_in += count
+
     def map(
         self, items: Sequence[Item], worker: type, args: dict[str, Any], limits: Limits, label: str
     ) -> dict[str, dict]:

@@ -25,7 +25,7 @@ from voxmake.run import config as configs
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 
 # Every stage script, in the order of the graph. A new stage is one script and one name here.
-STAGES = ("collect", "preprocess", "segment", "diarize", "encode_units")
+STAGES = ("collect", "preprocess", "segment", "diarize", "encode_units", "discover_motifs")
 
 
 def data_root() -> Path:
@@ -146,6 +146,8 @@ def plan_stage(name: str, config: Any, known: dict[str, Planned], limit: int | N
             there by the caller (from --input) replaces what the config would give.
         limit: only for this stage: the first N items.
     """
+    if name in known:  # an --input replaces the stage that would serve it as well
+        return known[name]
     name = serving_stage(name, config)
     if name in known:
         return known[name]
