@@ -61,7 +61,7 @@ class Units(Section):
     kmeans: Literal["lloyd", "minibatch"] = Field(
         "lloyd", description="Lloyd over growing samples, then all frames; or scikit-learn's partial_fit"
     )
-    n_init: int = Field(5, ge=1, le=100, description="k-means++ draws; the best goes on")
+    n_init: int = Field(8, ge=1, le=100, description="k-means++ draws; the best goes on")
     max_iterations: int = Field(30, ge=1, description="lloyd: passes over all frames, at most")
     tolerance: float = Field(1e-4, ge=0, lt=1, description="lloyd: a pass that gains less than this part is the last")
     sample_frames: int = Field(

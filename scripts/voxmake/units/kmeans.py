@@ -23,11 +23,12 @@ import numpy as np
 from voxmake.units.frames import ArrayFrames, Frames
 
 BLOCK = 8192  # frames in one matrix product; part of the result's bytes, so no setting
-# Frames that k-means++ chooses from: 50 a cluster is faiss's least, and 8192 keep the distances of all pairs in 256 MiB.
-_INIT_PER_CLUSTER, _INIT_LEAST, _INIT_MOST = 50, 4096, 8192
+# Frames that k-means++ chooses from; 8192 keep the distances of all pairs in 256 MiB.
+_INIT_PER_CLUSTER, _INIT_LEAST, _INIT_MOST = 32, 2048, 8192
 _INIT_ITERATIONS = 5  # Lloyd's, before inits are compared
 _LADDER = 4  # each sample is so many times as large as the one before
 _LADDER_TOLERANCE, _LADDER_ITERATIONS = 2e-3, 10
+_FEW_DIMENSIONS = 128
 _SPLIT_FRAMES = 65536  # of the sample, in which an empty cluster finds its new place
 
 
@@ -48,7 +49,7 @@ class Settings:
 
     clusters: int
     method: str = "lloyd"
-    n_init: int = 5
+    n_init: int = 8
     max_iterations: int = 30
     tolerance: float = 1e-4
     sample_frames: int = 262144
@@ -113,17 +114,48 @@ class Centroids:
     def __init__(self, values: np.ndarray):
         self.values = np.ascontiguousarray(values, np.float32)
         self.half_norms = 0.5 * np.einsum("kd,kd->k", self.values, self.values)
+        # With few dimensions the subtraction takes as long as the product: there it is one dimension more of it.
+        self.appended = None
+        if self.values.shape[1] <= _FEW_DIMENSIONS:
+            self.appended = np.concatenate([self.values, -self.half_norms[:, None]], axis=1)
 
-    def nearest(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels, and x·c - |c|²/2 of the nearest; |x|² minus twice that is the squared distance."""
-        scores = block @ self.values.T
-        scores -= self.half_norms
+    def scores(self, block: np.ndarray) -> np.ndarray:
+        """x·c - |c|²/2 of every frame and centroid, shape (n, K): the largest is the nearest."""
+        if self.appended is None:
+            scores = block @ self.values.T
+            scores -= self.half_norms
+            return scores
+        longer = np.empty((len(block), block.shape[1] + 1), np.float32)
+        longer[:, :-1] = block
+        longer[:, -1] = 1
+        return longer @ self.appended.T
+
+    def nearest(self, block: np.ndarray) -> np.ndarray:
+        """Number of the nearest centroid of each frame."""
+        return self.scores(block).argmax(axis=1)
+
+    def add_up(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Sums and counts of each centroid's frames, and the sum of the best scores.
+
+        The sum of |x|² minus twice the last is the sum of squared distances.
+        """
+        from scipy.sparse import csr_matrix
+
+        scores = self.scores(block)
         labels = scores.argmax(axis=1)
-        return labels, np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+        best = float(np.take_along_axis(scores, labels[:, None], axis=1).sum(dtype=np.float64))
+        clusters = len(self.values)
+        counts = np.bincount(labels, minlength=clusters)
+        edges = np.concatenate([[0], np.cumsum(counts)])
+        ones = np.ones(len(block), np.float32)
+        members = csr_matrix((ones, np.argsort(labels, kind="stable"), edges), shape=(clusters, len(block)))
+        return members @ block, counts, best
 
     def distances(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Labels and squared distances, never below 0."""
-        labels, best = self.nearest(block)
+        scores = self.scores(block)
+        labels = scores.argmax(axis=1)
+        best = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
         return labels, np.maximum(np.einsum("nd,nd->n", block, block) - 2 * best, 0)
 
 
@@ -135,7 +167,7 @@ def labels_of(frames: Frames, centroids: np.ndarray, threads: int) -> np.ndarray
     found = np.empty(frames.total, np.int16)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         starts = range(0, frames.total, BLOCK)
-        work = _in_order(pool, lambda start: compared.nearest(_block(frames, start))[0], starts)
+        work = _in_order(pool, lambda start: compared.nearest(_block(frames, start)), starts)
         for start, labels in zip(starts, work, strict=True):
             found[start : start + len(labels)] = labels
     return found
@@ -282,27 +314,20 @@ def _ladder(most: int, clusters: int) -> list[int]:
     sizes = [min(most, min(max(_INIT_PER_CLUSTER * clusters, _INIT_LEAST), _INIT_MOST))]
     sizes[0] = min(most, max(sizes[0], clusters))
     while sizes[-1] < most:
-        sizes.append(min(most, sizes[-1] * _LADDER))
+        larger = sizes[-1] * _LADDER
+        sizes.append(larger if larger * 2 <= most else most)
     return sizes
 
 
 def _pass(frames: Frames, state: _State, seed: int, pool: ThreadPoolExecutor, checkpoint: Checkpoint) -> None:
     """Add up the frames nearest to each centroid, from the state's cursor to the end."""
-    from scipy.sparse import csr_matrix
-
     compared = Centroids(state.centroids)
-    clusters = len(state.centroids)
     first = state.iteration == 0
 
     def add_up(start: int) -> tuple[np.ndarray, np.ndarray, float, float]:
         block = _block(frames, start)
-        labels, best = compared.nearest(block)
-        order = np.argsort(labels, kind="stable")
-        counts = np.bincount(labels, minlength=clusters)
-        edges = np.concatenate([[0], np.cumsum(counts)])
-        members = csr_matrix((np.ones(len(block), np.float32), order, edges), shape=(clusters, len(block)))
         square = float(np.einsum("nd,nd->n", block, block).sum(dtype=np.float64)) if first else 0.0
-        return members @ block, counts, float(best.sum(dtype=np.float64)), square
+        return *compared.add_up(block), square
 
     for sums, counts, best, square in _in_order(pool, add_up, range(state.cursor, frames.total, BLOCK)):
         state.sums += sums
@@ -362,13 +387,11 @@ def _initial(sample: np.ndarray, settings: Settings) -> np.ndarray:
         state = _State(sample[chosen].copy())
         state.clear()
         for _ in range(_INIT_ITERATIONS):
-            labels, best = Centroids(state.centroids).nearest(sample)
-            np.add.at(state.counts, labels, 1)
-            for cluster in range(settings.clusters):
-                state.sums[cluster] = sample[labels == cluster].sum(axis=0, dtype=np.float64)
+            sums, counts, _ = Centroids(state.centroids).add_up(sample)
+            state.sums += sums
+            state.counts += counts
             _move(state, sample)
-        best = Centroids(state.centroids).nearest(sample)[1]
-        candidates.append((-float(best.sum(dtype=np.float64)), draw, state.centroids))
+        candidates.append((-Centroids(state.centroids).add_up(sample)[2], draw, state.centroids))
     return min(candidates, key=lambda one: one[:2])[2]
 
 
@@ -383,12 +406,12 @@ def _plus_plus(pairs: np.ndarray, clusters: int, rng: np.random.Generator) -> np
     """
     trials = 2 + int(np.log(clusters))
     chosen = [int(rng.integers(len(pairs)))]
-    nearest = pairs[chosen[0]].astype(np.float64)
+    nearest = pairs[chosen[0]]
     while len(chosen) < clusters:
-        total = np.cumsum(nearest)
+        total = np.cumsum(nearest, dtype=np.float64)
         draws = np.searchsorted(total, rng.random(trials) * total[-1], side="right").clip(0, len(pairs) - 1)
         left = np.minimum(nearest, pairs[draws])
-        best = int(left.sum(axis=1).argmin())
+        best = int(left.sum(axis=1, dtype=np.float64).argmin())
         chosen.append(int(draws[best]))
         nearest = left[best]
     return np.array(chosen)

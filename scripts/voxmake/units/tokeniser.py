@@ -67,7 +67,7 @@ class Tokeniser:
         """
         engine = self.features.load(model)
         found = engine.encode([to_16k(samples, rate_hz)])[0].astype(self.features.cache).astype(np.float32)
-        return Centroids(self.centroids).nearest(found)[0]
+        return Centroids(self.centroids).nearest(found)
 
 
 def centroids_bytes(centroids: np.ndarray) -> bytes:
