@@ -24,9 +24,9 @@ PYTHON := $(ENVS)/core/bin/python
 READY := $(ENVS)/core/.ready
 
 # Verbs that need the graph of CONFIG; the other ones work without a plan.
-STAGES := $(shell sed -n 's/^STAGES = (\(.*\))$$/\1/p' scripts/voxmake/run/stage.py | tr -d '",')
+STAGES := $(strip $(shell sed -n '/^STAGES = (/,/^)/s/[",()]//gp' scripts/voxmake/run/stage.py | sed "s/STAGES =//; s/#.*//"))
 # Short names for the stages that have long ones.
-SHORT := prepare:prepare_dataset quality:quality_report validate:whisper_validate
+SHORT := prepare:prepare_dataset quality:quality_report validate:whisper_validate units:encode_units motifs:discover_motifs
 short_names := $(foreach pair,$(SHORT),$(firstword $(subst :, ,$(pair))))
 long_name = $(or $(patsubst $(1):%,%,$(filter $(1):%,$(SHORT))),$(1))
 GRAPH_VERBS := all $(STAGES) $(short_names)

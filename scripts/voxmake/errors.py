@@ -79,6 +79,7 @@ REASONS: dict[str, str] = {
     "duration_mismatch": "decoded and declared length differ: re-export the file from its source",
     "no_samples": "the file holds no audio samples: record it again",
     "too_short": "shorter than min_duration_s: delete it, or lower the limit",
+    "no_frames": "too short for a single frame of features: leave it out",
     "too_long": "longer than max_duration_s: split it, or raise the limit",
     "too_many_channels": "more channels than max_channels: mix it down first",
     "bad_sample_rate": "the sample rate lies outside what speech is recorded at: re-export the file",

@@ -46,6 +46,9 @@ class Execution(Section):
         "auto", description="auto: a live display on a terminal, plain lines elsewhere"
     )
     progress_every_s: float = Field(10.0, gt=0, description="seconds between plain progress lines")
+    checkpoint_every_s: float = Field(
+        300.0, ge=0, description="seconds between checkpoints of work that is one long computation (k-means, training)"
+    )
     max_rejected_ratio: float = Field(
         0.05, ge=0, le=1, description="a run stops with exit code 65 when more of its items than this are rejected"
     )

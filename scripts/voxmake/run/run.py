@@ -116,6 +116,10 @@ class Run:
         self._items_in += 1
         self._rejected[f"listed\0{source}\0{item_id}\0{reason}"] = [item_id, source, reason, detail]
 
+    def take_in(self, count: int) -> None:
+        """Count items that come in where no worker is called with each of them."""
+        self._items_in += count
+
     def map(
         self,
         items: Sequence[Item],
@@ -150,7 +154,7 @@ class Run:
         if self.work is None:
             self.log.info("would work on %d %s; %d rejected already", len(items), label, len(self._rejected))
             raise DryRun
-        self._items_in += len(items)
+        self._items_in += sum(len(item.holds) or 1 for item in items)
         wanted = {item.id: item for item in items}
         if len(wanted) < len(items):
             raise ValueError("two items have one id")
@@ -195,14 +199,17 @@ class Run:
             rows[item.id] = outcome.row
             self._files |= outcome.files
         else:
-            cells = [item.id, item.source, outcome.reason, outcome.detail]
-            entry["cells"] = cells
-            self._rejected[f"{target}\0{item.id}"] = cells
+            entry["cells"] = [[*one, outcome.reason, outcome.detail] for one in item.holds or ((item.id, item.source),)]
+            self._refuse(target, item.id, entry["cells"])
             why = f"{outcome.reason}, {outcome.detail}" if outcome.detail else outcome.reason
             self.log.warning("%s rejected: %s (%s)", item.id, why, item.source)
             if outcome.trace:
                 self.log.debug(outcome.trace)
         self.work.journal.append(entry)
+
+    def _refuse(self, target: str, item_id: str, cells: list[list[str]]) -> None:
+        for number, row in enumerate(cells):
+            self._rejected[f"{target}\0{item_id}" + (f"\0{number}" if number else "")] = row
 
     def _resume(self, target: str, wanted: dict[str, Item]) -> dict[str, dict]:
         """Rows of the items that the journal knows and whose files are still what it says."""
@@ -214,9 +221,9 @@ class Run:
             if entry["work"] != target or entry["id"] not in wanted:
                 continue
             if entry["status"] == "rejected":
-                if entry["cells"][2] in PASSING:
+                if entry["cells"][0][2] in PASSING:
                     continue
-                self._rejected[f"{target}\0{entry['id']}"] = entry["cells"]
+                self._refuse(target, entry["id"], entry["cells"])
                 continue
             files = {name: tuple(facts) for name, facts in entry["files"].items()}
             if all(_holds(self.path / name, facts) for name, facts in files.items()):
@@ -232,6 +239,18 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         self._made.add(name)
+
+    def add_file(self, name: str) -> None:
+        """Declare a result file that the stage itself wrote below `path`, by a library that wants a path."""
+        self._made.add(name)
+
+    def digest(self, name: str) -> str:
+        """sha256 of a file that a worker wrote."""
+        return self._files[name][1]
+
+    def leave_out(self, folder: str) -> None:
+        """Files of workers below this folder were for this run only: publishing removes them."""
+        self._files = {name: facts for name, facts in self._files.items() if not name.startswith(f"{folder}/")}
 
     def write_text(self, name: str, text: str) -> None:
         """Write one result file in UTF-8."""

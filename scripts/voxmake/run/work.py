@@ -37,12 +37,14 @@ class Item:
         payload: what the worker is called with; plain data.
         cost: relative size (bytes, seconds); the largest start first.
         source: where it comes from, for rejected.csv.
+        holds: (id, source) of what it stands for, where one call works on several: they count one by one.
     """
 
     id: str
     payload: Any
     cost: float = 0.0
     source: str = ""
+    holds: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
