@@ -27,7 +27,7 @@ ENV HOME=/cache \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 
-WORKDIR /work/voxmake
+WORKDIR /voxmake
 
 # The environment changes seldom and the code often: its files come first, and their layer stays cached.
 COPY docker/setup.py docker/

@@ -24,8 +24,12 @@ PYTHON := $(ENVS)/core/bin/python
 READY := $(ENVS)/core/.ready
 
 # Verbs that need the graph of CONFIG; the other ones work without a plan.
-STAGES := $(shell sed -n 's/^STAGES = (\(.*\))$$/\1/p' scripts/voxmake/run/stage.py | tr -d '",')
-GRAPH_VERBS := all $(STAGES)
+STAGES := $(strip $(shell sed -n '/^STAGES = (/,/^)/s/[",()]//gp' scripts/voxmake/run/stage.py | sed "s/STAGES =//; s/#.*//"))
+# Short names for the stages that have long ones.
+SHORT := prepare:prepare_dataset quality:quality_report validate:whisper_validate units:encode_units motifs:discover_motifs
+short_names := $(foreach pair,$(SHORT),$(firstword $(subst :, ,$(pair))))
+long_name = $(or $(patsubst $(1):%,%,$(filter $(1):%,$(SHORT))),$(1))
+GRAPH_VERBS := all $(STAGES) $(short_names)
 
 config_flags = --config '$(CONFIG)' $(foreach text,$(SET),--set '$(text)')
 # Run a script in the environment its engine needs.
@@ -35,7 +39,7 @@ ifneq ($(filter $(GRAPH_VERBS),$(MAKECMDGOALS)),)
   ifeq ($(wildcard $(READY)),)
     $(error no environment yet: run `make setup` first, or `make demo`)
   endif
-  ONLY := $(if $(filter all,$(MAKECMDGOALS)),,$(foreach stage,$(filter $(STAGES),$(MAKECMDGOALS)),--stage $(stage)))
+  ONLY := $(if $(filter all,$(MAKECMDGOALS)),,$(foreach goal,$(filter $(STAGES) $(short_names),$(MAKECMDGOALS)),--stage $(call long_name,$(goal))))
   PLAN := $(shell $(PYTHON) scripts/plan.py make $(config_flags) $(ONLY) $(DRY))
   ifneq ($(.SHELLSTATUS),0)
     $(error no plan for $(CONFIG): see the line above)
@@ -43,12 +47,14 @@ ifneq ($(filter $(GRAPH_VERBS),$(MAKECMDGOALS)),)
   include $(PLAN)
 endif
 
-.PHONY: help setup demo doctor plan status why diff stale verify sweep lint test test-all docs bench bench-diarize docker-build docker-run
+$(foreach name,$(short_names),$(eval .PHONY: $(name))$(eval $(name): $(call long_name,$(name))))
+
+.PHONY: help setup demo doctor listen plan status why diff stale verify sweep lint test test-all docs bench bench-diarize docker-build docker-run
 
 help: ## list the verbs
 	@echo 'usage: make VERB [CONFIG=configs/x.yaml] [SET="audio.target_db=-23 …"]'; echo
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)$$/  \1\t\2/p' Makefile | expand -t 18
-	@echo; echo 'stages, each a verb too:'; echo '  $(STAGES)'
+	@echo; echo 'stages, each a verb too:'; echo '  $(STAGES)'; echo 'for short: $(short_names)'
 
 setup: $(READY) ## make the Python environment (.venv/core)
 
@@ -60,6 +66,9 @@ demo: $(READY) ## set up if needed, then run every stage on the demo corpus
 
 doctor: $(READY) ## check the rows and files of CONFIG's sources; copy nothing
 	@$(PYTHON) scripts/collect.py $(config_flags) --doctor
+
+listen: $(READY) ## make the page to hear and correct what CONFIG made, in reports/
+	@$(PYTHON) scripts/listen.py $(config_flags)
 
 plan: $(READY) ## show the graph of CONFIG: each stage, its run, what it needs
 	@$(PYTHON) scripts/plan.py show $(config_flags)
@@ -119,6 +128,6 @@ docker-run: ## run STAGE=all CONFIG=… in the image, with all GPUs (RECORDINGS=
 	mkdir -p data reports
 	docker run --rm --init --gpus all --name $(IMAGE)-$(or $(STAGE),all) --user "$$(id -u):$$(id -g)" \
 	  --read-only --tmpfs /tmp --network none --cap-drop ALL --security-opt no-new-privileges --pids-limit 4096 --shm-size 2g \
-	  -v '$(CURDIR)/data:/data' -v '$(CURDIR)/reports:/work/voxmake/reports' -v '$(CURDIR)/configs:/work/voxmake/configs:ro' \
+	  -v '$(CURDIR)/data:/data' -v '$(CURDIR)/reports:/voxmake/reports' -v '$(CURDIR)/configs:/voxmake/configs:ro' \
 	  -v '$(RECORDINGS):/recordings:ro' -v voxmake-cache:/cache \
 	  $(IMAGE) $(or $(STAGE),all) CONFIG='$(CONFIG)' SET='$(SET)'

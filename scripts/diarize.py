@@ -174,6 +174,7 @@ def distances(spec: Diarize):
 
 def embed_all(run: Run, rows: dict[str, dict]) -> dict[str, bytes]:
     """The embedding of every clip as float32 bytes, by id; those of known clips from the cache."""
+    from voxmake.run.cache import Cache
     from voxmake.run.store import read_manifest
     from voxmake.speakers import embed
 
@@ -185,7 +186,7 @@ def embed_all(run: Run, rows: dict[str, dict]) -> dict[str, bytes]:
         embed.Resemblyzer.identity if spec.engine == "resemblyzer" else f"{spec.engine}-{outside(run.config)['model']}"
     )
     run.notes["model"] = identity
-    cache = embed.Cache(data_root() / ".cache" / "embeddings.sqlite", identity)
+    cache = Cache(data_root() / ".cache" / "embeddings.sqlite", identity)
     known = cache.known(digests.values())
     items = [
         Item(

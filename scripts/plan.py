@@ -59,8 +59,9 @@ def write_makefile(args: argparse.Namespace, config: Any) -> None:
     lines += [".PRECIOUS: " + " ".join(targets.values()), ""]
     flags = ["--config", str(args.config), *(part for text in args.assignments for part in ("--set", text))]
     for name, planned in known.items():
-        upstream = [targets[other] for other in planned.inputs]
-        gates = [f"gate-{other}" for other in planned.inputs if failed_gate(known[other])]
+        read = read_by(planned)
+        upstream = [targets[other] for other in read]
+        gates = [f"gate-{other}" for other in read if failed_gate(known[other])]
         command = shlex.join([f"scripts/{name}.py", *flags, "--output", str(planned.path)])
         lines += [
             f"{targets[name]}: | {' '.join(upstream + gates)}".rstrip(),
@@ -81,6 +82,11 @@ def write_makefile(args: argparse.Namespace, config: Any) -> None:
         if planned.done and not args.no_links:
             link_project(config.project, planned)
     print(path)
+
+
+def read_by(planned: Planned) -> list[str]:
+    """The stages whose runs this one reads: a stage may be served by another one."""
+    return [upstream.stage.name for upstream in planned.inputs.values()]
 
 
 def failed_gate(planned: Planned) -> str:
@@ -115,12 +121,12 @@ def state_of(planned: Planned) -> str:
 
 def show_plan(args: argparse.Namespace, config: Any) -> None:
     known = plan_all(config, args.stages or config.stages)
-    print(f"{'stage':<14}{'run':<14}{'state':<13}{'items':>8}{'rejected':>10}  after")
+    print(f"{'stage':<18}{'run':<14}{'state':<13}{'items':>8}{'rejected':>10}  after")
     for name, planned in known.items():
         stats = json.loads((planned.path / "stats.json").read_text(encoding="utf-8")) if planned.done else {}
         counts = [stats.get(key, {}).get("value", "") for key in ("items_out", "items_rejected")]
-        after = ", ".join(planned.inputs) or "-"
-        print(f"{name:<14}{planned.hash12:<14}{state_of(planned):<13}{counts[0]:>8}{counts[1]:>10}  {after}")
+        after = ", ".join(read_by(planned)) or "-"
+        print(f"{name:<18}{planned.hash12:<14}{state_of(planned):<13}{counts[0]:>8}{counts[1]:>10}  {after}")
 
 
 def show_why(args: argparse.Namespace, config: Any) -> None:

@@ -1,6 +1,7 @@
 """What tests share: tiny recordings, a project of its own for each test, and the real recordings."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -59,3 +60,52 @@ def real():
     if not REAL.is_dir():
         pytest.skip(f"no real recordings at {REAL}; set VOXMAKE_TEST_DATA")
     return REAL
+
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium of the system."""
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: docker/setup.py --group browser"
+    )
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium on this system")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open an index.html as a person would; every complaint of the browser fails the test."""
+    contexts, complaints = [], []
+
+    def visit(index, **settings):
+        context = browser.new_context(accept_downloads=True, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on(
+            "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith(("file:", "data:", "blob:")) else complaints.append(request.url)
+            ),
+        )
+        page.goto(index.as_uri())
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert complaints == []

@@ -130,7 +130,7 @@ def test_an_x_vector_model_of_transformers(voices):
 
     assert load_file(result(voices) / "embeddings.safetensors")["embeddings"].shape == (12, 12)
     told = script(voices, "diarize", "--set", "diarize.engine=transformers", expect=2)
-    assert "that needs it" in told
+    assert "these need it" in told
 
 
 def test_contradicting_counts_are_refused(voices):

@@ -196,3 +196,15 @@ def test_help_lists_every_verb(make):
     assert {"setup", "demo", "test"} <= verbs
     for verb in verbs | {"collect", "preprocess"}:
         assert verb in text
+
+
+def test_a_stage_that_another_one_serves(make):
+    """segment.method: none hands the clips of preprocess on."""
+    assert dry_rules(make("-n", "diarize")) == ["collect", "preprocess", "diarize"]
+
+
+def test_short_names(make):
+    assert dry_rules(make("-n", "prepare"))[-1] == "prepare_dataset"
+    assert dry_rules(make("-n", "prepare", "quality")) == [
+        "collect", "preprocess", "diarize", "prepare_dataset", "quality_report",
+    ]  # fmt: skip

@@ -80,6 +80,7 @@ REASONS: dict[str, str] = {
     "duration_mismatch": "decoded and declared length differ: re-export the file from its source",
     "no_samples": "the file holds no audio samples: record it again",
     "too_short": "shorter than min_duration_s: delete it, or lower the limit",
+    "no_frames": "too short for a single frame of features: leave it out",
     "too_long": "longer than max_duration_s: split it, or raise the limit",
     "too_many_channels": "more channels than max_channels: mix it down first",
     "bad_sample_rate": "the sample rate lies outside what speech is recorded at: re-export the file",
@@ -91,6 +92,8 @@ REASONS: dict[str, str] = {
     "timeout": "the item took longer than its limit: convert the file, or raise the limit",
     "memory_limit": "the item needed more memory than its limit: split the file, or raise the limit",
     "internal_error": "voxmake failed on this item; the traceback is in run.log: please report it",
+    "language_not_known": "the recogniser does not know the clip's language: set validation.model to a Whisper model, or "
+    "validation.language to what is spoken",
     # its metadata
     "bad_columns": "the row has the wrong number of columns: compare it with the rows around it",
     "bad_encoding": "the line is not UTF-8: save the file as UTF-8",

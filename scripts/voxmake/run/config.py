@@ -33,10 +33,22 @@ class Execution(Section):
 
     engine: Literal["local"] = Field("local", description="where workers run: processes on this machine")
     workers: int | None = Field(None, ge=1, le=1024, description="worker processes; null: one per CPU core")
+    gpus: list[int] = Field(
+        default_factory=list,
+        description="GPUs for stages with a model, numbered as nvidia-smi does; each worker process sees one; none: CPU",
+    )
+    workers_per_gpu: int = Field(1, ge=1, le=64, description="worker processes on each of these GPUs")
+    batch_size: int = Field(
+        8, ge=1, le=1024, description="clips at once for models that take several; halved when memory is short"
+    )
+    loader_workers: int = Field(2, ge=1, le=64, description="threads in each worker that read audio ahead of a model")
     progress: Literal["auto", "rich", "plain", "none"] = Field(
         "auto", description="auto: a live display on a terminal, plain lines elsewhere"
     )
     progress_every_s: float = Field(10.0, gt=0, description="seconds between plain progress lines")
+    checkpoint_every_s: float = Field(
+        300.0, ge=0, description="seconds between checkpoints of work that is one long computation (k-means, training)"
+    )
     max_rejected_ratio: float = Field(
         0.05, ge=0, le=1, description="a run stops with exit code 65 when more of its items than this are rejected"
     )

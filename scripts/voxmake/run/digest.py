@@ -47,6 +47,11 @@ def tree_digest(files: Iterable[Path], root: Path, cache: Path | None = None) ->
     return digest.hexdigest()
 
 
+def remembered_sha256(path: Path, cache: Path | None) -> str:
+    """sha256 of one regular file, hex, from the cache while the file is unchanged."""
+    return _digests([path], cache)[0]
+
+
 def folder_digest(folder: str | None) -> dict[str, str]:
     """For Stage.outside: what a model's folder holds, by content; nothing where the config names none.
 

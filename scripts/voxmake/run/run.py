@@ -6,10 +6,11 @@ import csv
 import io
 import json
 import logging
+import operator
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -115,6 +116,10 @@ class Run:
         self._items_in += 1
         self._rejected[f"listed\0{source}\0{item_id}\0{reason}"] = [item_id, source, reason, detail]
 
+    def take_in(self, count: int) -> None:
+        """Count items that come in where no worker is called with each of them."""
+        self._items_in += count
+
     def map(
         self,
         items: Sequence[Item],
@@ -123,8 +128,12 @@ class Run:
         limits: Limits,
         label: str,
         *,
+        at_once: int = 1,
         batch: int | None = None,
         again: bool = False,
+        on_gpus: bool = False,
+        each: Callable[[str, dict], None] | None = None,
+        shown: str = "",
     ) -> dict[str, dict]:
         """Call a worker on every item, in other processes, and journal what comes back.
 
@@ -133,11 +142,16 @@ class Run:
             worker: a class; `worker(**args)` is made once in each process and called with
                 (payload, output) for each item. It returns a row, a dict of plain values.
             label: what the items are, in the plural, for the display.
-            batch: call the worker with a list of up to so many payloads instead; it returns a list of the same
-                length: of each item its row, or a `Rejected`. Groups are cut from the items sorted by id, so
-                what is done already never moves another item into another group.
+            at_once: items that a worker is handed together; above 1 it needs a method `many`.
+            batch: for work whose result hangs on what is in a batch: call the worker with a list of up to so many
+                payloads instead; it returns a list of the same length: of each item its row, or a `Rejected`.
+                Groups are cut from the items sorted by id, so what is done already never moves another item
+                into another group.
             again: the items came in before, under other ids. They are not counted once more, and one that is
                 rejected is only missing from what comes back.
+            on_gpus: it has a model: one process for each slot of `execution.gpus`, if there are any.
+            each: told of every new row, at once, by id.
+            shown: the column whose last value the display shows for each worker.
 
         Returns:
             the rows of the items that were not rejected, by id, sorted by id.
@@ -148,7 +162,7 @@ class Run:
         if self.work is None:
             self.log.info("would work on %d %s; %d rejected already", len(items), label, len(self._rejected))
             raise DryRun
-        self._items_in += 0 if again else len(items)
+        self._items_in += 0 if again else sum(len(item.holds) or 1 for item in items)
         wanted = {item.id: item for item in items}
         if len(wanted) < len(items):
             raise ValueError("two items have one id")
@@ -156,20 +170,26 @@ class Run:
         rows = self._resume(target, wanted, again)
         todo = [item for key, item in wanted.items() if key not in rows and f"{target}\0{key}" not in self._rejected]
         handed = todo if batch is None else _grouped(items, {item.id for item in todo}, batch)
-        workers = self.config.execution.workers or len(os.sched_getaffinity(0))
+        execution = self.config.execution
+        gpus = execution.gpus if on_gpus else []
+        workers = len(gpus) * execution.workers_per_gpu or execution.workers or len(os.sched_getaffinity(0))
         self.notes.setdefault("workers", workers)
         if len(todo) < len(items):
             self.log.info("%d of %d %s are done already", len(items) - len(todo), len(items), label)
-        spec = WorkerSpec(target, args, limits, self.path, self.path / "run.log")
-        execution = self.config.execution
+        spec = WorkerSpec(target, args, limits, self.path, self.path / "run.log", at_once)
         progress = Progress(
-            self.log, label, len(items), len(items) - len(todo), workers, execution.progress, execution.progress_every_s
-        )
-        with progress, closing(LocalEngine(workers).run(spec, handed, progress)) as outcomes:
+            self.log, label, len(items), len(items) - len(todo), workers, execution.progress, execution.progress_every_s,
+            gpus, shown,
+        )  # fmt: skip
+        with progress, closing(LocalEngine(workers, gpus).run(spec, handed, progress)) as outcomes:
             for outcome in outcomes:
                 for single in [outcome] if batch is None else _singles(outcome, wanted):
                     self._journal(target, single, rows, again)
+                    if each is not None and single.status == "ok":
+                        each(single.item.id, single.row)
                     progress.finished(single)
+        if progress.gpu_facts:
+            self.notes["gpus"] = progress.gpu_facts
         if progress.facts:
             self.work.journal.append({"work": target, "status": "facts", "facts": progress.facts})
             self._learn(progress.facts)
@@ -198,15 +218,18 @@ class Run:
             rows[item.id] = outcome.row
             self._files |= outcome.files
         else:
-            cells = [item.id, item.source, outcome.reason, outcome.detail]
-            entry["cells"] = cells
+            entry["cells"] = [[*one, outcome.reason, outcome.detail] for one in item.holds or ((item.id, item.source),)]
             if not again:
-                self._rejected[f"{target}\0{item.id}"] = cells
+                self._refuse(target, item.id, entry["cells"])
             why = f"{outcome.reason}, {outcome.detail}" if outcome.detail else outcome.reason
             self.log.warning("%s rejected: %s (%s)", item.id, why, item.source)
             if outcome.trace:
                 self.log.debug(outcome.trace)
         self.work.journal.append(entry)
+
+    def _refuse(self, target: str, item_id: str, cells: list[list[str]]) -> None:
+        for number, row in enumerate(cells):
+            self._rejected[f"{target}\0{item_id}" + (f"\0{number}" if number else "")] = row
 
     def _resume(self, target: str, wanted: dict[str, Item], again: bool) -> dict[str, dict]:
         """Rows of the items that the journal knows and whose files are still what it says."""
@@ -218,9 +241,9 @@ class Run:
             if entry["work"] != target or entry["id"] not in wanted:
                 continue
             if entry["status"] == "rejected":
-                if again or entry["cells"][2] in PASSING:
+                if again or entry["cells"][0][2] in PASSING:
                     continue
-                self._rejected[f"{target}\0{entry['id']}"] = entry["cells"]
+                self._refuse(target, entry["id"], entry["cells"])
                 continue
             files = {name: tuple(facts) for name, facts in entry["files"].items()}
             if all(_holds(self.path / name, facts) for name, facts in files.items()):
@@ -236,6 +259,18 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         self._made.add(name)
+
+    def add_file(self, name: str) -> None:
+        """Declare a result file that the stage itself wrote below `path`, by a library that wants a path."""
+        self._made.add(name)
+
+    def digest(self, name: str) -> str:
+        """sha256 of a file that a worker wrote."""
+        return self._files[name][1]
+
+    def leave_out(self, folder: str) -> None:
+        """Files of workers below this folder were for this run only: publishing removes them."""
+        self._files = {name: facts for name, facts in self._files.items() if not name.startswith(f"{folder}/")}
 
     def write_text(self, name: str, text: str) -> None:
         """Write one result file in UTF-8."""
@@ -258,8 +293,8 @@ class Run:
         self._stats[name] = {"value": value, "unit": unit, "description": description}
 
     def check(self, name: str, value: float, relation: str, limit: float) -> None:
-        """One condition of the quality gate: relation is ">=" or "<="."""
-        passed = value >= limit if relation == ">=" else value <= limit
+        """One condition of the quality gate: relation is ">=", "<=" or "<"."""
+        passed = {">=": operator.ge, "<=": operator.le, "<": operator.lt}[relation](value, limit)
         self.checks.append({"name": name, "value": value, "relation": relation, "limit": limit, "passed": passed})
 
     # ------------------------------------------------------------------ the end

@@ -25,7 +25,11 @@ from voxmake.run import config as configs
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 
 # Every stage script, in the order of the graph. A new stage is one script and one name here.
-STAGES = ("collect", "preprocess", "segment", "diarize", "prepare_dataset", "generate", "audit")
+STAGES = (
+    "collect", "preprocess", "segment", "diarize", "prepare_dataset", "quality_report", "whisper_validate",
+    "encode_units", "discover_motifs",
+    "generate", "audit",
+)  # fmt: skip
 
 
 def data_root() -> Path:

@@ -168,8 +168,8 @@ class WorkDir:
         for name in list(files_below(self.path)):
             if name not in wanted:
                 (self.path / name).unlink()
-        for folder, folders, files in os.walk(self.path, topdown=False):
-            if not folders and not files and Path(folder) != self.path:
+        for folder, _, _ in os.walk(self.path, topdown=False):
+            if Path(folder) != self.path and not any(Path(folder).iterdir()):
                 Path(folder).rmdir()
 
     def close(self) -> None:

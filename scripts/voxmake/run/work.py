@@ -37,12 +37,14 @@ class Item:
         payload: what the worker is called with; plain data.
         cost: relative size (bytes, seconds); the largest start first.
         source: where it comes from, for rejected.csv.
+        holds: (id, source) of what it stands for, where one call works on several: they count one by one.
     """
 
     id: str
     payload: Any
     cost: float = 0.0
     source: str = ""
+    holds: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """How to make a worker in another process: class "module:Name", its arguments, its limits."""
+    """How to make a worker in another process: class "module:Name", its arguments, its limits.
+
+    With `at_once` above 1 a worker is handed so many items and answers through its method `many(payloads, outputs)`,
+    a generator of rows (or Rejected) in their order: so it can read ahead and work in batches.
+    """
 
     target: str
     args: dict[str, Any]
     limits: Limits
     output: Path  # folder that results are written below
     stderr: Path  # file that the worker's stderr is appended to
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -109,23 +116,27 @@ class _Process:
     slot: int
     popen: subprocess.Popen
     pipe: Connection
-    item: Item | None = None
+    items: list[Item] = field(default_factory=list)  # in hand; the first one is answered next
     started_s: float = 0.0
     ready: bool = False
 
 
 class LocalEngine:
-    """Worker processes on this machine, one per slot."""
+    """Worker processes on this machine, one per slot.
 
-    def __init__(self, workers: int):
-        self.workers = workers
+    Args:
+        gpus: numbers of GPUs, as nvidia-smi counts them; each slot is pinned to one, in turn. Empty: no GPU.
+    """
+
+    def __init__(self, workers: int, gpus: Sequence[int] = ()):
+        self.workers, self.gpus = workers, list(gpus)
 
     def run(self, spec: WorkerSpec, items: Sequence[Item], observer: Observer) -> Iterator[Outcome]:
         # Longest first: the last item to finish is a short one, so no core idles at the end.
         queue = sorted(items, key=lambda item: (-item.cost, item.id), reverse=True)  # pop() takes the longest
         deaths: dict[str, int] = {}
         start_failures = 0
-        processes = [_start(slot, spec) for slot in range(min(self.workers, len(queue)))]
+        processes = [_start(slot, spec, self.gpus) for slot in range(min(self.workers, len(queue)))]
         try:
             while processes:
                 observer.idle()
@@ -136,8 +147,10 @@ class LocalEngine:
                         yield outcome
                     if alive:
                         start_failures = 0
-                        _hand_out(process, queue, observer)
-                        if process.item is None:
+                        if process.items:  # it has more in hand
+                            continue
+                        _hand_out(process, queue, deaths, self._share(spec, queue), observer)
+                        if not process.items:
                             processes.remove(process)
                             facts = _stop(process, ask=not processes)
                             if facts:
@@ -150,8 +163,8 @@ class LocalEngine:
                             raise Failure(
                                 f"{_START_FAILURES} workers died at their start ({_cause(process)}); see {spec.stderr}"
                             )
-                    lost = process.item
-                    if outcome is None and lost is not None:
+                    # Each of them is suspect; from now on it is handed out alone, so that only the culprit dies twice.
+                    for lost in reversed(process.items):
                         deaths[lost.id] = deaths.get(lost.id, 0) + 1
                         if deaths[lost.id] == _DEATHS_PER_ITEM:
                             yield Outcome(
@@ -160,15 +173,21 @@ class LocalEngine:
                         else:
                             queue.append(lost)
                     if queue:
-                        processes.append(_start(process.slot, spec))
+                        processes.append(_start(process.slot, spec, self.gpus))
         finally:
             for process in processes:
                 _kill(process)
 
+    def _share(self, spec: WorkerSpec, queue: list[Item]) -> int:
+        """How many items to hand out: no more than leaves every worker its part of the rest."""
+        return max(1, min(spec.at_once, len(queue) // self.workers))
 
-def _start(slot: int, spec: WorkerSpec) -> _Process:
+
+def _start(slot: int, spec: WorkerSpec, gpus: list[int]) -> _Process:
     ours, theirs = Pipe()
     environment = os.environ | {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # nvidia-smi's order, not fastest first
+        "CUDA_VISIBLE_DEVICES": str(gpus[slot % len(gpus)]) if gpus else "",
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         # One core per worker: the engine makes the parallelism, not the libraries' thread pools.
         "OMP_NUM_THREADS": "1",
@@ -195,28 +214,32 @@ def _start(slot: int, spec: WorkerSpec) -> _Process:
     return process
 
 
-def _hand_out(process: _Process, queue: list[Item], observer: Observer) -> None:
-    process.item = queue.pop() if queue else None
+def _hand_out(process: _Process, queue: list[Item], deaths: dict[str, int], share: int, observer: Observer) -> None:
+    while queue and len(process.items) < share and not (process.items and queue[-1].id in deaths):
+        process.items.append(queue.pop())
+        if process.items[0].id in deaths:
+            break
     process.started_s = time.monotonic()
-    if process.item is None:
+    if not process.items:
         return
-    observer.started(process.slot, process.item)
+    observer.started(process.slot, process.items[0])
     with suppress(BrokenPipeError):  # as in _start
-        process.pipe.send(process.item.payload)
+        process.pipe.send([item.payload for item in process.items])
 
 
 def _overdue(process: _Process, spec: WorkerSpec) -> bool:
     limit_s = spec.limits.cpu_s
-    if process.item is None or limit_s is None:
+    if not process.items or limit_s is None:
         return False
-    return time.monotonic() - process.started_s > _HANG_FACTOR * limit_s
+    return time.monotonic() - process.started_s > _HANG_FACTOR * limit_s * len(process.items)
 
 
 def _receive(process: _Process, spec: WorkerSpec) -> tuple[Outcome | None, bool]:
     """Read one message; returns the outcome of the item in hand, if there is one, and whether the worker lives."""
-    item = process.item
+    item = process.items[0] if process.items else None
     if not process.pipe.poll():  # overdue
         _kill(process)
+        process.items.pop(0)
         detail = f"hung for {_HANG_FACTOR * (spec.limits.cpu_s or 0):g} s"
         return Outcome(item, "rejected", reason="timeout", detail=detail, slot=process.slot), False
     try:
@@ -225,6 +248,7 @@ def _receive(process: _Process, spec: WorkerSpec) -> tuple[Outcome | None, bool]
         process.popen.wait()
         process.pipe.close()
         if item is not None and process.popen.returncode == -signal.SIGXCPU:
+            process.items.pop(0)
             detail = f"more than {spec.limits.cpu_s:g} s of CPU time"
             return Outcome(item, "rejected", reason="timeout", detail=detail, slot=process.slot), False
         return None, False
@@ -233,6 +257,7 @@ def _receive(process: _Process, spec: WorkerSpec) -> tuple[Outcome | None, bool]
     if kind == "ready":
         process.ready = True
         return None, True
+    process.items.pop(0)
     if kind == "ok":
         row, files = content
         return Outcome(item, "ok", row=row, files=files, slot=process.slot), True

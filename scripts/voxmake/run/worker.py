@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -70,14 +71,45 @@ def main() -> int:
     pipe.send(("ready",))
     while True:
         try:
-            payload = pipe.recv()
+            payloads = pipe.recv()
         except EOFError:
             return 0
-        if payload is None:  # the last worker to leave says what it was made of
+        if payloads is None:  # the last worker to leave says what it was made of
             pipe.send({"versions": versions(), "sources": source_digests()})
             return 0
-        _limit_cpu(spec.limits.cpu_s)
-        pipe.send(_answer(worker, payload, Output(spec.output)))
+        _limit_cpu(spec.limits.cpu_s and spec.limits.cpu_s * len(payloads))
+        for answer in _answers(worker, payloads, spec):
+            pipe.send(answer)
+
+
+def _answers(worker, payloads: list, spec) -> Iterator[tuple]:
+    """One answer for each payload, in order, as soon as there is one."""
+    if spec.at_once == 1:
+        yield _answer(worker, payloads[0], Output(spec.output))
+        return
+    done = 0
+    outputs = [Output(spec.output) for _ in payloads]
+    try:
+        for result in worker.many(payloads, outputs):
+            rejected = isinstance(result, Rejected)
+            yield _refusal(result) if rejected else ("ok", result, outputs[done].files)
+            done += 1
+    except Exception:  # whose fault it is shows when the rest goes one by one
+        if len(payloads) - done > 1:
+            traceback.print_exc()
+    for payload in payloads[done:]:
+        yield _answer(lambda one, output: _first(worker.many([one], [output])), payload, Output(spec.output))
+
+
+def _first(results: Iterator):
+    result = next(iter(results))
+    if isinstance(result, Rejected):
+        raise result
+    return result
+
+
+def _refusal(rejection: Rejected) -> tuple:
+    return "rejected", rejection.reason, rejection.detail, ""
 
 
 def _answer(worker, payload, output: Output) -> tuple:
@@ -90,7 +122,7 @@ def _answer(worker, payload, output: Output) -> tuple:
                 ]
             }
     except Rejected as rejection:
-        return "rejected", rejection.reason, rejection.detail, ""
+        return _refusal(rejection)
     except Failure as failure:
         return "fatal", str(failure)
     except MemoryError:

@@ -6,12 +6,8 @@ cache, and `embed(samples)`. Vectors are float32, L2-normalised, so a cosine dis
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -111,40 +107,3 @@ def unit(vector: np.ndarray) -> np.ndarray:
     """float32, scaled to norm 1."""
     vector = np.asarray(vector, np.float64)
     return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)
-
-
-class Cache:
-    """Vectors of clips that were embedded before, by model and by the sha256 of the clip's file.
-
-    So another clustering, a correction or one more recording computes nothing twice. It can be
-    deleted at any time.
-    """
-
-    def __init__(self, path: Path, identity: str):
-        self.path, self.identity = path, identity
-
-    def known(self, digests: Iterable[str]) -> dict[str, bytes]:
-        """float32 bytes by digest, of those that are there."""
-        wanted = set(digests)
-        try:
-            with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as table:
-                rows = table.execute("SELECT sha256, vector FROM embeddings WHERE model = ?", (self.identity,))
-                return {digest: vector for digest, vector in rows if digest in wanted}
-        except sqlite3.OperationalError:  # none yet
-            return {}
-        except sqlite3.DatabaseError:  # damaged: begin a new one
-            self.path.unlink(missing_ok=True)
-            return {}
-
-    def add(self, vectors: dict[str, bytes]) -> None:
-        """Remember; a cache that can't be written costs time, not correctness."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.path, timeout=5)) as table, table:
-                table.execute(
-                    "CREATE TABLE IF NOT EXISTS embeddings (model TEXT, sha256 TEXT, vector BLOB, PRIMARY KEY (model, sha256))"
-                )
-                rows = ((self.identity, digest, vector) for digest, vector in vectors.items())
-                table.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", rows)
-        except (OSError, sqlite3.DatabaseError):
-            return

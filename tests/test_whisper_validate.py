@@ -1,0 +1,244 @@
+"""whisper_validate: the whole stage on made clips, and what it finds on a real voice with planted defects."""
+
+import csv
+import io
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import ROOT
+from test_survival import kill, results, run, script
+
+import prepare_dataset
+from voxmake.run.run import csv_text, read_table
+from voxmake.run.store import WorkDir
+
+sys.path.insert(0, str(Path(__file__).parent / "asr"))
+DEMO = ROOT / "data/demo/recordings"
+
+
+def publish(folder: Path, rows: list[dict], audio: dict[str, bytes]) -> list[str]:
+    """A run of prepare_dataset made by hand; returns the flags that make whisper_validate read it."""
+    told = {"split": "train", "speaker": "ann", "speaker_id": 0, "language": "en", "source": "m.csv:2"}
+    table = [[(told | row).get(column, "") for column in prepare_dataset.COLUMNS] for row in rows]
+    work = WorkDir(folder)
+    files = {"metadata.csv": csv_text(prepare_dataset.COLUMNS, table).encode()} | audio
+    for name, content in files.items():
+        (work.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (work.path / name).write_bytes(content)
+    stage = prepare_dataset.STAGE
+    (work.path / "run.json").write_text(json.dumps({"identity": {"stage": stage.name, "version": stage.version}}))
+    work.publish(files, {}, "made by a test")
+    return ["--input", f"prepare_dataset={folder}"]
+
+
+def wav(samples, rate_hz: int) -> bytes:
+    data = io.BytesIO()
+    soundfile.write(data, samples, rate_hz, format="WAV", subtype="PCM_16")
+    return data.getvalue()
+
+
+def clip(name: str, text: str, samples, rate_hz: int) -> tuple[dict, dict]:
+    file = f"audio/train/{name}.wav"
+    row = {"id": name, "file_name": file, "text": text, "transcription": text, "duration_s": len(samples) / rate_hz}
+    return row, {file: wav(samples, rate_hz)}
+
+
+@pytest.fixture
+def validate(tmp_path, monkeypatch):
+    """Publish clips, validate them; gives the folder of the result. `told`: what the script logged."""
+    monkeypatch.setenv("VOXMAKE_DATA", str(tmp_path / "data"))
+    (tmp_path / "x.yaml").write_text(
+        f"extends: {ROOT / 'configs' / 'base.yaml'}\nproject: test\nexecution: {{workers: 2, progress: plain}}\n"
+    )
+
+    class Validate:
+        told, root, count = "", tmp_path, 0
+
+        def inputs(self, clips):
+            self.count += 1
+            rows, audio = [row for row, _ in clips], {name: data for _, files in clips for name, data in files.items()}
+            return publish(tmp_path / f"in-{self.count}", rows, audio)
+
+        def __call__(self, inputs, *flags, output, expect=0):
+            code, self.told = run(tmp_path, "whisper_validate", *inputs, "--output", str(tmp_path / output), *flags)
+            assert code == expect, self.told
+            return tmp_path / output
+
+    return Validate()
+
+
+def spoken(count: int) -> list[tuple[dict, dict]]:
+    """Clips of one synthetic voice, and their texts."""
+    with (DEMO / "metadata.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["file_name"].startswith("slt/")]
+    rows = [row for row in rows if row["file_name"].endswith(".flac")][:count]
+    return [clip(Path(r["file_name"]).stem, r["transcription"], *soundfile.read(DEMO / r["file_name"])) for r in rows]
+
+
+LENIENT = ("--set", "validation.gate_mean_similarity=0.2", "--set", "validation.gate_low_ratio=1")
+
+
+def manifest(path: Path) -> str:
+    return (path / "MANIFEST.sha256").read_text()
+
+
+def test_rows_reports_and_gates(validate):
+    clips = spoken(4)
+    clips[0][0]["text"] = "Nobody ever said anything like this to us."
+    inputs = validate.inputs(clips)
+    path = validate(inputs, output="first", expect=1)
+    assert "gate FAIL: " in validate.told and "low_similarity_ratio is 0.25, must be < 0.02" in validate.told
+    rows = read_table(path / "validation.csv")
+    assert [row["id"] for row in rows] == sorted(row["id"] for row, _ in clips)
+    assert rows[0]["class"] == "wrong_text" and rows[0]["passed"] == "no"
+    assert all(row["text"] and row["hypothesis"] and row["reference_compared"] for row in rows)
+    assert (path / "SUMMARY.txt").read_text().startswith("FAIL: 4 clips, recogniser pocketsphinx-")
+    for shard in (0, 1):
+        folder = path / "shard_reports" / f"shard_{shard}"
+        members = [row for row in rows if row["shard"] == str(shard)]
+        assert len((folder / "validator_whisper.log").read_text().splitlines()) == len(members)
+        assert f"{len(members)} clips" in (folder / f"validation_{shard}.md").read_text()
+        problems = (folder / f"validation_{shard}.tsv").read_text().splitlines()[1:]
+        assert sorted(line.split("\t")[0] for line in problems) == [r["id"] for r in members if r["passed"] == "no"]
+    assert json.loads((path / "stats.json").read_text())["class_wrong_text"]["value"] == 1
+
+    begun_s = time.monotonic()
+    again = validate(inputs, *LENIENT, output="gates", expect=0)  # score first, gate later
+    assert "4 of 4 clips were recognised before" in validate.told
+    assert time.monotonic() - begun_s < 20
+    assert (again / "validation.csv").read_text() == (path / "validation.csv").read_text()
+    assert (again / "SUMMARY.txt").read_text().startswith("PASS: 4 clips")
+
+
+def test_same_bytes_for_any_workers_batches_and_memory_of_other_runs(validate):
+    inputs = validate.inputs(spoken(5))
+    one = validate(inputs, *LENIENT, "--set", "execution.workers=1", output="one")
+    two = validate(inputs, *LENIENT, "--whisper-batch-size", "3", output="two")
+    (validate.root / "data/.cache/hypotheses.sqlite").write_bytes(b"damaged")
+    three = validate(inputs, *LENIENT, "--set", "execution.workers=3", output="three")
+    assert manifest(one) == manifest(two) == manifest(three)
+
+
+def test_a_sample(validate):
+    inputs = validate.inputs(spoken(6))
+    path = validate(inputs, *LENIENT, "--set", "validation.gate_sample_mean_similarity=0.1", "--set",
+                    "validation.gate_sample_low_ratio=1", "--asr-sample", "2", output="sample")  # fmt: skip
+    lines = (path / "asr_sample.tsv").read_text().splitlines()
+    assert lines[0].split("\t") == ["id", "ref", "hyp", "similarity"] and len(lines) == 3
+    assert len(read_table(path / "validation.csv")) == 2
+
+
+def test_clips_that_cannot_be_recognised_are_errors_of_their_shard(validate):
+    clips = spoken(3)
+    clips[0][1][clips[0][0]["file_name"]] = b"no audio"
+    clips[1][0]["language"] = "de"
+    inputs = validate.inputs(clips)
+    validate(inputs, *LENIENT, output="bad", expect=65)
+    assert "1 language_not_known" in validate.told and "1 undecodable" in validate.told
+    path = validate(inputs, *LENIENT, "--set", "execution.max_rejected_ratio=1", output="bad", expect=1)
+    assert "failed_shards is" in validate.told
+    assert [row["class"] for row in read_table(path / "validation.csv")][:2] == ["error", "error"]
+    assert {row["reason"] for row in read_table(path / "rejected.csv")} == {"undecodable", "language_not_known"}
+
+
+def test_bad_models_are_told_in_one_line(validate, tmp_path):
+    inputs = validate.inputs(spoken(1))
+    validate(inputs, "--whisper-model", str(tmp_path / "none.pt"), output="none", expect=2)
+    assert "is not there" in validate.told
+    (tmp_path / "unpinned.pt").write_bytes(b"x")
+    validate(inputs, "--whisper-model", str(tmp_path / "unpinned.pt"), output="none", expect=2)
+    assert "not pinned" in validate.told
+
+
+def test_a_whisper_model_in_batches_over_two_workers(validate):
+    import tiny_whisper
+
+    model = tiny_whisper.transformers(validate.root)
+    sounds = [clip(f"c{n}", f"Sound {n}.", sound, 16000) for n, sound in enumerate(tiny_whisper.clips(9))]
+    inputs = validate.inputs(sounds)
+    flags = ("--whisper-model", str(model), "--set", "validation.beam_size=1")
+    made = []
+    for batch, workers in ((1, 1), (4, 2)):
+        work = ("--whisper-batch-size", str(batch), "--set", f"execution.workers={workers}")
+        made.append(validate(inputs, *flags, *work, output=f"batch{batch}", expect=1))  # noise: the gate fails
+        (validate.root / "data/.cache/hypotheses.sqlite").unlink()
+    assert manifest(made[0]) == manifest(made[1])
+    rows = read_table(made[0] / "validation.csv")
+    assert len({row["hypothesis"] for row in rows}) > 4 and all(row["heard_language"] for row in rows)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("whom", ["group", "script"])
+def test_killed_at_random_instants(validate, whom, kills):
+    inputs = validate.inputs(spoken(6))
+    flags = (*inputs, *LENIENT)
+    assert run(validate.root, "whisper_validate", *flags, data="undisturbed")[0] == 0
+    expected, chosen, killed = results(validate.root, "undisturbed"), random.Random(1), 0
+    while killed < kills:
+        data = f"data{killed}"
+        process = script(validate.root, "whisper_validate", *flags, data=data, start_new_session=True)
+        time.sleep(chosen.uniform(0.5, 4.0))
+        alive = process.poll() is None
+        kill(process, whom)
+        process.communicate()
+        for _ in range(50):
+            code, told = run(validate.root, "whisper_validate", *flags, data=data)
+            if code != 75:
+                break
+            time.sleep(0.1)
+        assert code == 0, told
+        assert results(validate.root, data) == expected
+        killed += alive
+
+
+def planted(real: Path) -> tuple[list, dict[str, str]]:
+    """The clips of a real voice, sixty of them spoilt: shuffled texts, an end cut off, silence inside."""
+    rows = read_table(real / "kathleen_en/metadata.csv")
+    chosen = random.Random(7)
+    order = chosen.sample(range(len(rows)), 60)
+    shuffled, cut, silent = order[:20], order[20:40], order[40:]
+    truth, clips = {}, []
+    for number, row in enumerate(rows):
+        samples, rate_hz = soundfile.read(real / "kathleen_en" / row["file_name"], always_2d=True)
+        samples, text, name = samples.mean(axis=1), row["transcription"], f"clip{number:03}"
+        truth[name] = "ok"
+        if number in shuffled:
+            truth[name], text = "wrong_text", rows[shuffled[(shuffled.index(number) + 1) % 20]]["transcription"]
+        speech = np.flatnonzero(np.abs(samples) > 0.05 * np.abs(samples).max())
+        first, last = speech[0], speech[-1]
+        piece = (last - first) * 4 // 10
+        if number in cut:
+            at_start = cut.index(number) % 2 == 0
+            truth[name] = "cut_start" if at_start else "cut_end"
+            samples = samples[first + piece :] if at_start else samples[: last - piece]
+        if number in silent:
+            truth[name] = "missing_words"
+            begin = first + (last - first - piece) // 2
+            samples = samples.copy()
+            samples[begin : begin + piece] = 0
+        clips.append(clip(name, text, samples, rate_hz))
+    return clips, truth
+
+
+@pytest.mark.slow
+def test_planted_defects_of_a_real_voice(validate, real):
+    clips, truth = planted(real)
+    path = validate(validate.inputs(clips), *LENIENT, output="planted")
+    found = {row["id"]: row["class"] for row in read_table(path / "validation.csv")}
+    spoilt = {name for name, kind in truth.items() if kind != "ok"}
+    flagged = {name for name, kind in found.items() if kind != "ok"}
+    recall = len(spoilt & flagged) / len(spoilt)
+    print(f"\nany defect: precision {len(spoilt & flagged) / len(flagged):.2f}, recall {recall:.2f}")
+    right = {}
+    for kind in ("wrong_text", "cut_start", "cut_end", "missing_words"):
+        have, want = {n for n, k in found.items() if k == kind}, {n for n, k in truth.items() if k == kind}
+        right[kind] = len(have & want) / len(want)
+        print(f"{kind}: precision {len(have & want) / max(len(have), 1):.2f}, recall {right[kind]:.2f}")
+    assert recall >= 0.95
+    assert right["wrong_text"] >= 0.9
