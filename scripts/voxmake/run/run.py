@@ -284,10 +284,6 @@ class Run:
         cells = ([row.get(column) for column in columns] if isinstance(row, dict) else row for row in rows)
         self.write_text(name, csv_text(columns, cells))
 
-    def add_file(self, name: str) -> None:
-        """Declare a result file that the stage itself wrote below `path`, by a library that wants a path."""
-        self._made.add(name)
-
     def stat(self, name: str, value: float | int | str | None, unit: str, description: str) -> None:
         """One number of stats.json; the description says what it means to somebody new."""
         self._stats[name] = {"value": value, "unit": unit, "description": description}
