@@ -53,11 +53,12 @@ class Rejected(Exception):
 PASSING = {
     "missing_file", "unreadable", "changed_while_read", "download_failed",
     "decoder_crash", "timeout", "memory_limit", "internal_error",
+    "engine_failed", "audit_error",
 }  # fmt: skip
 
 # No sign of bad input: people decided so, or the source never had transcripts (where one has, collect rejects the rows
 # without). Such items don't count towards execution.max_rejected_ratio.
-EXPECTED = {"rejected_by_review", "speaker_not_chosen", "no_transcript"}
+EXPECTED = {"rejected_by_review", "speaker_not_chosen", "no_transcript", "no_runway"}
 
 # reason code -> how to mend it. docs/reasons.md is generated from this table.
 REASONS: dict[str, str] = {
@@ -129,4 +130,11 @@ REASONS: dict[str, str] = {
     "the text in review.corrections, or delete the row",
     "chars_per_s_outlier": "far faster or slower than this speaker's other clips, so text and audio may differ: listen; "
     "correct the text or mark the clip `good` in review.corrections",
+    # scripts that are written and audited
+    "engine_failed": "the text engine gave no answer after all tries: look at its server's log, then run again",
+    "no_text": "the text engine answered, but with no text to speak: look at its prompt, or take another model",
+    "no_runway": "the vocals start before anything could be said: leave the song without an intro, or correct its "
+    "vocals_start_s in the catalog",
+    "audit_error": "the auditor gave no valid verdict after all tries, or failed its canaries: run again; if it stays, "
+    "take another model",
 }

@@ -10,9 +10,9 @@ import operator
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,8 @@ class Run:
         label: str,
         *,
         at_once: int = 1,
+        batch: int | None = None,
+        again: bool = False,
         on_gpus: bool = False,
         each: Callable[[str, dict], None] | None = None,
         shown: str = "",
@@ -141,6 +143,12 @@ class Run:
                 (payload, output) for each item. It returns a row, a dict of plain values.
             label: what the items are, in the plural, for the display.
             at_once: items that a worker is handed together; above 1 it needs a method `many`.
+            batch: for work whose result hangs on what is in a batch: call the worker with a list of up to so many
+                payloads instead; it returns a list of the same length: of each item its row, or a `Rejected`.
+                Groups are cut from the items sorted by id, so what is done already never moves another item
+                into another group.
+            again: the items came in before, under other ids. They are not counted once more, and one that is
+                rejected is only missing from what comes back.
             on_gpus: it has a model: one process for each slot of `execution.gpus`, if there are any.
             each: told of every new row, at once, by id.
             shown: the column whose last value the display shows for each worker.
@@ -154,13 +162,14 @@ class Run:
         if self.work is None:
             self.log.info("would work on %d %s; %d rejected already", len(items), label, len(self._rejected))
             raise DryRun
-        self._items_in += sum(len(item.holds) or 1 for item in items)
+        self._items_in += 0 if again else sum(len(item.holds) or 1 for item in items)
         wanted = {item.id: item for item in items}
         if len(wanted) < len(items):
             raise ValueError("two items have one id")
         target = target_of(worker)
-        rows = self._resume(target, wanted)
+        rows = self._resume(target, wanted, again)
         todo = [item for key, item in wanted.items() if key not in rows and f"{target}\0{key}" not in self._rejected]
+        handed = todo if batch is None else _grouped(items, {item.id for item in todo}, batch)
         execution = self.config.execution
         gpus = execution.gpus if on_gpus else []
         workers = len(gpus) * execution.workers_per_gpu or execution.workers or len(os.sched_getaffinity(0))
@@ -172,12 +181,13 @@ class Run:
             self.log, label, len(items), len(items) - len(todo), workers, execution.progress, execution.progress_every_s,
             gpus, shown,
         )  # fmt: skip
-        with progress, closing(LocalEngine(workers, gpus).run(spec, todo, progress)) as outcomes:
+        with progress, closing(LocalEngine(workers, gpus).run(spec, handed, progress)) as outcomes:
             for outcome in outcomes:
-                self._journal(target, outcome, rows)
-                if each is not None and outcome.status == "ok":
-                    each(outcome.item.id, outcome.row)
-                progress.finished(outcome)
+                for single in [outcome] if batch is None else _singles(outcome, wanted):
+                    self._journal(target, single, rows, again)
+                    if each is not None and single.status == "ok":
+                        each(single.item.id, single.row)
+                    progress.finished(single)
         if progress.gpu_facts:
             self.notes["gpus"] = progress.gpu_facts
         if progress.facts:
@@ -191,7 +201,16 @@ class Run:
         for name, values in facts.items():
             self._worker_facts.setdefault(name, {}).update(values)
 
-    def _journal(self, target: str, outcome: Outcome, rows: dict[str, dict]) -> None:
+    def rejections(self, worker: type) -> dict[str, tuple[str, str]]:
+        """Reason and detail of the items that a worker's `map` rejected, by id."""
+        prefix = f"{target_of(worker)}\0"
+        return {
+            key.removeprefix(prefix): (cells[2], cells[3])
+            for key, cells in self._rejected.items()
+            if key.startswith(prefix)
+        }
+
+    def _journal(self, target: str, outcome: Outcome, rows: dict[str, dict], again: bool) -> None:
         item = outcome.item
         entry: dict[str, Any] = {"work": target, "id": item.id, "status": outcome.status}
         if outcome.status == "ok":
@@ -200,7 +219,8 @@ class Run:
             self._files |= outcome.files
         else:
             entry["cells"] = [[*one, outcome.reason, outcome.detail] for one in item.holds or ((item.id, item.source),)]
-            self._refuse(target, item.id, entry["cells"])
+            if not again:
+                self._refuse(target, item.id, entry["cells"])
             why = f"{outcome.reason}, {outcome.detail}" if outcome.detail else outcome.reason
             self.log.warning("%s rejected: %s (%s)", item.id, why, item.source)
             if outcome.trace:
@@ -211,7 +231,7 @@ class Run:
         for number, row in enumerate(cells):
             self._rejected[f"{target}\0{item_id}" + (f"\0{number}" if number else "")] = row
 
-    def _resume(self, target: str, wanted: dict[str, Item]) -> dict[str, dict]:
+    def _resume(self, target: str, wanted: dict[str, Item], again: bool) -> dict[str, dict]:
         """Rows of the items that the journal knows and whose files are still what it says."""
         rows: dict[str, dict] = {}
         for entry in self.work.journal.entries:
@@ -221,7 +241,7 @@ class Run:
             if entry["work"] != target or entry["id"] not in wanted:
                 continue
             if entry["status"] == "rejected":
-                if entry["cells"][0][2] in PASSING:
+                if again or entry["cells"][0][2] in PASSING:
                     continue
                 self._refuse(target, entry["id"], entry["cells"])
                 continue
@@ -355,6 +375,34 @@ class Run:
             "host": {"cpu_cores": os.cpu_count(), "machine": platform.machine(), "system": platform.platform()},
             **self.notes,
         }
+
+
+def _grouped(items: Sequence[Item], todo: set[str], size: int) -> list[Item]:
+    """Items joined to groups by their place in the whole list; of each group what is still to do."""
+    groups = [[item for item in items[at : at + size] if item.id in todo] for at in range(0, len(items), size)]
+    return [
+        Item(
+            id=group[0].id if len(group) == 1 else f"{group[0].id} … {group[-1].id}",
+            payload=[item.payload for item in group],
+            cost=sum(item.cost for item in group),
+            source="\0".join(item.id for item in group),
+        )
+        for group in groups
+        if group
+    ]
+
+
+def _singles(outcome: Outcome, wanted: dict[str, Item]) -> Iterator[Outcome]:
+    """The outcome of each item of a group; when the group as a whole was lost, each of them was."""
+    items = [wanted[key] for key in outcome.item.source.split("\0")]
+    if outcome.status == "rejected":
+        yield from (replace(outcome, item=item) for item in items)
+        return
+    for item, (kind, *content) in zip(items, outcome.row["items"], strict=True):
+        if kind == "ok":
+            yield Outcome(item, "ok", row=content[0], slot=outcome.slot)
+        else:
+            yield Outcome(item, "rejected", reason=content[0], detail=content[1], slot=outcome.slot)
 
 
 def _holds(path: Path, facts: tuple[int, str]) -> bool:

@@ -115,6 +115,12 @@ def _refusal(rejection: Rejected) -> tuple:
 def _answer(worker, payload, output: Output) -> tuple:
     try:
         row = worker(payload, output)
+        if isinstance(row, list):  # a group of items: each has its own row or its own reason
+            row = {
+                "items": [
+                    ("rejected", one.reason, one.detail) if isinstance(one, Rejected) else ("ok", one) for one in row
+                ]
+            }
     except Rejected as rejection:
         return _refusal(rejection)
     except Failure as failure:
