@@ -90,6 +90,7 @@ def planted(real, folder):
     for number, (speaker, path, text) in enumerate(found):
         kind = kinds[number] if number < len(kinds) else None
         row = {"id": f"{speaker}_{number:03}", "speaker": speaker, "text": texts.get(number, text), "source": path.name}
+        row["language"] = "en" if speaker == "kathleen" else "de"
         if kind == "other_speaker":
             row["speaker"] = "kerstin" if speaker == "kathleen" else "kathleen"
         rows.append(row | made(folder, kind, path, rng))
@@ -146,3 +147,24 @@ def test_planted_defects_are_among_the_top_suspects_with_their_reason(real, tmp_
         assert recalls[kind] >= 0.95
     assert recalls["cut"] >= 0.8  # the others end in a pause, and lost little text
     assert recalls["wrong_text"] >= 0.3  # the others are about as long as the right text: only ears or ASR can tell
+
+
+@pytest.mark.slow
+def test_recognition_finds_the_wrong_texts_as_well(real, tmp_path, report, capsys):  # noqa: F811
+    """The English half, whose language the embedded recogniser knows; 0.6 is where it hears its own mistakes."""
+    everything, defects = planted(real, tmp_path)
+    rows = [row for row in everything if row["language"] == "en"]
+    count = sum(defects[row["id"]] is not None for row in rows)
+    flags = ("--asr-sample", "1000", "--set", "validation.min_similarity=0.6", "--suspect-top", str(count))
+    found = report(rows, *flags)
+    top, reasons = found.table("suspects.tsv"), found.reasons()
+    wrong = {row["id"] for row in rows if defects[row["id"]] == "wrong_text"}
+    told = {item for item, why in reasons.items() if "asr_mismatch" in why}
+    recall = len(told & wrong) / len(wrong)
+    precision = sum(defects[row["id"]] is not None for row in top) / len(top)
+    good = [row["id"] for row in rows if defects[row["id"]] is None]
+    with capsys.disabled():
+        print(f"\n{len(wrong)} wrong texts of {len(rows)} clips: {recall:.2f} are told as asr_mismatch")
+        print(f"{len(told & set(good))} of {len(good)} good clips as well; precision of the top {precision:.2f}")
+    assert recall >= 0.95
+    assert precision >= 0.9
