@@ -223,7 +223,7 @@ def read_aloud(count):
     """Clips of the demo's synthetic voice with their texts; the last one has the text of the first."""
     recordings = ROOT / "data" / "demo" / "recordings"
     with (recordings / "metadata.csv").open(newline="") as stream:
-        told = [row for row in csv.DictReader(stream) if row["file_name"].startswith("slt/")][:count]
+        told = [row for row in csv.DictReader(stream) if re.fullmatch(r"slt/.*\.flac", row["file_name"])][:count]
     rows = []
     for row in told:
         samples, rate_hz = soundfile.read(recordings / row["file_name"], dtype="float32")
