@@ -29,6 +29,7 @@ STAGES = (
     "collect", "preprocess", "segment", "diarize", "prepare_dataset", "quality_report", "whisper_validate",
     "encode_units", "discover_motifs",
     "generate", "audit",
+    "calibrate",
 )  # fmt: skip
 
 
