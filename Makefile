@@ -96,12 +96,15 @@ lint: $(READY) ## ruff, and check that generated files are up to date
 	@$(ENVS)/core/bin/ruff format --no-cache --check .
 	@$(PYTHON) scripts/docs.py --check
 
+# Packages that the tests of optional engines need.
+GROUPS := $(addprefix --group ,pyannote vocoder faster-whisper ray)
+
 test: $(READY) ## the tests, without the slow ones
-	@python3 docker/setup.py --group pyannote
+	@python3 docker/setup.py $(GROUPS)
 	@$(PYTHON) -m pytest
 
 test-all: $(READY) ## every test
-	@python3 docker/setup.py --group pyannote --group browser
+	@python3 docker/setup.py $(GROUPS) --group browser
 	@$(PYTHON) -m pytest -m ''
 
 docs: $(READY) ## write configs/base.yaml, configs/schema.json and the reference pages anew
