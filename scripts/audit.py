@@ -19,10 +19,11 @@ from pydantic import Field, model_validator
 
 import generate
 from voxmake.errors import BadInput, Rejected
+from voxmake.run.digest import digest_of
 from voxmake.run.entry import parser, run_stage
 from voxmake.run.stage import PROJECT_ROOT, Stage
 from voxmake.run.work import Item, Limits
-from voxmake.writing import engine, items, material
+from voxmake.writing import engine, items, material, remember
 from voxmake.writing.verdicts import Case, compare, feedback, record, summarise, table_row
 
 if TYPE_CHECKING:
@@ -272,7 +273,20 @@ def ask(run: Run, plan: dict, todo: list[Item], again: bool) -> dict[str, dict]:
     with generate.server(run, spec) as base_url:
         args = {"spec": spec.model_dump(mode="json"), "base_url": base_url, "plan": known, "folder": spec.prompts,
                 "seed": run.config.seed}  # fmt: skip
-        return run.map(todo, Examine, args, Limits(), "scripts", batch=spec.batch_size, again=again)
+
+        def judged(items: list[Item], **options: Any) -> dict[str, dict]:
+            return run.map(items, Examine, args, Limits(), "scripts", batch=spec.batch_size, again=again, **options)
+
+        if spec.engine == "rules":  # judged again sooner than looked up
+            return judged(todo)
+        hosts = [one["name"] for one in plan["personas"].values()]
+        general = [STAGE.version, result_keys(run.config), outside(run.config), run.config.seed, hosts]
+        names = [plan["artists"], plan["titles"], plan["words_per_s"]]
+        keys = {
+            item.id: digest_of(general, names, plan["personas"][item.payload["item"]["dj"]], item.payload)
+            for item in todo
+        }
+        return remember.through("verdicts", run, todo, keys, judged, again)
 
 
 def rewrite(run: Run, plan: dict, failed: list[Case], attempt: int) -> dict[str, str]:
