@@ -19,6 +19,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 CONFIG ?= configs/base.yaml
 SET ?=
 STAGE ?=
+TO ?=
 ENVS ?= $(or $(VOXMAKE_ENVS),.venv)
 PYTHON := $(ENVS)/core/bin/python
 READY := $(ENVS)/core/.ready
@@ -49,7 +50,7 @@ endif
 
 $(foreach name,$(short_names),$(eval .PHONY: $(name))$(eval $(name): $(call long_name,$(name))))
 
-.PHONY: help setup demo doctor listen list-pairs plan status why diff stale verify sweep lint test test-all docs bench bench-diarize docker-build docker-run
+.PHONY: help setup demo doctor listen list-pairs plan status why diff stale verify sweep upload lint test test-all docs bench bench-diarize docker-build docker-run
 
 help: ## list the verbs
 	@echo 'usage: make VERB [CONFIG=configs/x.yaml] [SET="audio.target_db=-23 …"]'; echo
@@ -94,17 +95,23 @@ verify: $(READY) ## compare every file of every run with its manifest (RUN=<stag
 sweep: $(READY) ## delete interrupted work (UNUSED=1: and runs that no project points at; RUN=…: this run)
 	@$(PYTHON) scripts/runs.py sweep $(if $(UNUSED),--unused) $(if $(RUN),'$(RUN)')
 
+upload: $(READY) ## copy the run of STAGE=… to TO=… (a folder, s3://…, ssh://…), going on where it stopped
+	@$(PYTHON) scripts/upload.py $(config_flags) --stage '$(STAGE)' --to '$(TO)'
+
 lint: $(READY) ## ruff, and check that generated files are up to date
 	@$(ENVS)/core/bin/ruff check --no-cache .
 	@$(ENVS)/core/bin/ruff format --no-cache --check .
 	@$(PYTHON) scripts/docs.py --check
 
+# Packages that the tests of optional engines need.
+GROUPS := $(addprefix --group ,pyannote vocoder faster-whisper ray moto)
+
 test: $(READY) ## the tests, without the slow ones
-	@python3 docker/setup.py --group pyannote
+	@python3 docker/setup.py $(GROUPS)
 	@$(PYTHON) -m pytest
 
 test-all: $(READY) ## every test
-	@python3 docker/setup.py --group pyannote --group browser
+	@python3 docker/setup.py $(GROUPS) --group browser
 	@$(PYTHON) -m pytest -m ''
 
 docs: $(READY) ## write configs/base.yaml, configs/schema.json and the reference pages anew

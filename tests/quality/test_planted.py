@@ -90,7 +90,6 @@ def planted(real, folder):
     for number, (speaker, path, text) in enumerate(found):
         kind = kinds[number] if number < len(kinds) else None
         row = {"id": f"{speaker}_{number:03}", "speaker": speaker, "text": texts.get(number, text), "source": path.name}
-        row["language"] = "en" if speaker == "kathleen" else "de"
         if kind == "other_speaker":
             row["speaker"] = "kerstin" if speaker == "kathleen" else "kathleen"
         rows.append(row | made(folder, kind, path, rng))
@@ -150,21 +149,20 @@ def test_planted_defects_are_among_the_top_suspects_with_their_reason(real, tmp_
 
 
 @pytest.mark.slow
-def test_recognition_finds_the_wrong_texts_as_well(real, tmp_path, report, capsys):  # noqa: F811
-    """The English half, whose language the embedded recogniser knows; 0.6 is where it hears its own mistakes."""
-    everything, defects = planted(real, tmp_path)
-    rows = [row for row in everything if row["language"] == "en"]
-    count = sum(defects[row["id"]] is not None for row in rows)
-    flags = ("--asr-sample", "1000", "--set", "validation.min_similarity=0.6", "--suspect-top", str(count))
-    found = report(rows, *flags)
-    top, reasons = found.table("suspects.tsv"), found.reasons()
-    wrong = {row["id"] for row in rows if defects[row["id"]] == "wrong_text"}
+def test_recognition_finds_the_wrong_texts(real, report, capsys):  # noqa: F811
+    """In the voice whose language the embedded recogniser knows; below 0.6 is hardly ever a mistake of its own."""
+    rng = np.random.default_rng(11)
+    found = [(path, text) for speaker, path, text in recordings(real) if speaker == "kathleen"]
+    rows = [{"id": f"clip_{n:03}", "text": text} | made(None, None, path, rng) for n, (path, text) in enumerate(found)]
+    for number in range(OF_EACH):
+        rows[number]["text"] = found[(number + 1) % OF_EACH][1]
+    wrong = {row["id"] for row in rows[:OF_EACH]}
+    reasons = report(rows, "--asr-sample", "1000", "--set", "validation.min_similarity=0.6").reasons()
     told = {item for item, why in reasons.items() if "asr_mismatch" in why}
-    recall = len(told & wrong) / len(wrong)
-    precision = sum(defects[row["id"]] is not None for row in top) / len(top)
-    good = [row["id"] for row in rows if defects[row["id"]] is None]
+    recall, precision = len(told & wrong) / len(wrong), len(told & wrong) / len(told)
     with capsys.disabled():
-        print(f"\n{len(wrong)} wrong texts of {len(rows)} clips: {recall:.2f} are told as asr_mismatch")
-        print(f"{len(told & set(good))} of {len(good)} good clips as well; precision of the top {precision:.2f}")
+        print(
+            f"\n{len(wrong)} wrong texts in {len(rows)} clips: asr_mismatch has recall {recall:.2f}, precision {precision:.2f}"
+        )
     assert recall >= 0.95
-    assert precision >= 0.9
+    assert precision >= 0.85
