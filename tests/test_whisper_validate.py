@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +257,43 @@ def test_killed_at_random_instants(graph, kills):
         if killed == kills:
             break
     assert killed == kills
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_nodes_of_which_one_is_lost(graph, monkeypatch):
+    """Rows and bytes are those of this machine's processes; lost is what the node's workers had in hand, no more."""
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed: docker/setup.py --group ray")
+    for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")):
+        monkeypatch.setenv(name, value)  # the second keeps all of Ray's ports on the loopback address
+    from ray.cluster_utils import Cluster
+
+    for data in ("quiet", "undisturbed", "lost"):
+        shutil.copytree(graph / "before", graph / data, symlinks=True)
+    assert run(graph, "whisper_validate", data="quiet")[0] == 0
+    expected = results(graph, "quiet")
+    head = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        other = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+        flags = ("--set", "execution.engine=ray", "--set", f"execution.ray_address={cluster.address}")
+        code, told = run(graph, "whisper_validate", *flags, data="undisturbed")
+        assert code == 0, told
+        assert results(graph, "undisturbed") == expected
+
+        process = script(graph, "whisper_validate", *flags, data="lost")
+        lines = 0
+        while lines < 2:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+            lines = sum(len(path.read_text().splitlines()) for path in graph.glob("lost/runs/*/.journal-*"))
+        cluster.remove_node(other, allow_graceful=False)
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 0, told
+        assert results(graph, "lost") == expected
+        assert "decoder_crash" not in told
+    finally:
+        cluster.shutdown()
 
 
 def planted(real: Path) -> tuple[list, dict[str, str]]:
