@@ -65,7 +65,7 @@ def test_a_discriminator_learns_to_tell_tones_from_noise():
         pitch = 100 + 100 * torch.rand(2, 1, 1)
         return torch.sin(2 * math.pi * pitch * time) * 0.3, torch.randn(2, 1, 1280) * 0.2
 
-    for _ in range(24):
+    for _ in range(40):
         tones, noise = batch()
         (real, _), (fake, _) = parts(tones), parts(noise)
         loss = discriminator_loss(real, fake)
