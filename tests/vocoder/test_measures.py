@@ -91,6 +91,6 @@ def test_unit_error():
 def test_a_missing_package_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyworld", None)
     with pytest.raises(
-        Failure, match="evaluate_vocoder: pyworld is not installed; run `python3 docker/setup.py --group vocoder`"
+        Failure, match=r"evaluate_vocoder: pyworld is not installed; run `python3 docker/setup.py --group vocoder`"
     ):
         baseline("world", np.zeros(1600, np.float32), [0])

@@ -145,31 +145,23 @@ def page(title: str, facts: Sequence[tuple[str, str]], total: Mapping, pairs: Se
             "title": "" if one is None else f"± {one['deviation']:.3g}, {one['files']} files",
         }
 
-    keys = [key for key in MEASURES if any(total[name][key] for name in SYSTEMS)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     arrows = {"lower": "↓", "higher": "↑", "": ""}
+    rows = [
+        {
+            "key": key,
+            "arrow": arrows[measure.better],
+            "unit": measure.unit,
+            "meaning": measure.meaning,
+            "cells": [told(name, key) for name in SYSTEMS],
+        }
+        for key, measure in MEASURES.items()
+        if any(total[name][key] for name in SYSTEMS)
+    ]
+    meanings = {"vocoder": "units of the original, spoken"} | BASELINES
+    systems = [{"name": name.replace("_", "-"), "meaning": meanings[name]} for name in SYSTEMS]
     return environment.get_template("page.html.j2").render(
-        title=title,
-        verdict=verdict,
-        facts=facts,
-        columns=[
-            {
-                "key": key,
-                "arrow": arrows[MEASURES[key].better],
-                "unit": MEASURES[key].unit,
-                "meaning": MEASURES[key].meaning,
-            }
-            for key in keys
-        ],
-        systems=[
-            {
-                "name": name.replace("_", "-"),
-                "meaning": BASELINES.get(name, "units of the original, spoken"),
-                "cells": [told(name, key) for key in keys],
-            }
-            for name in SYSTEMS
-        ],
-        pairs=pairs,
+        title=title, verdict=verdict, facts=facts, rows=rows, systems=systems, pairs=pairs
     )
