@@ -26,7 +26,7 @@ READY := $(ENVS)/core/.ready
 # Verbs that need the graph of CONFIG; the other ones work without a plan.
 STAGES := $(strip $(shell sed -n '/^STAGES = (/,/^)/s/[",()]//gp' scripts/voxmake/run/stage.py | sed "s/STAGES =//; s/#.*//"))
 # Short names for the stages that have long ones.
-SHORT := prepare:prepare_dataset quality:quality_report validate:whisper_validate units:encode_units motifs:discover_motifs
+SHORT := prepare:prepare_dataset quality:quality_report validate:whisper_validate units:encode_units motifs:discover_motifs vocoder:train_vocoder vocoder_test:evaluate_vocoder
 short_names := $(foreach pair,$(SHORT),$(firstword $(subst :, ,$(pair))))
 long_name = $(or $(patsubst $(1):%,%,$(filter $(1):%,$(SHORT))),$(1))
 GRAPH_VERBS := all $(STAGES) $(short_names)

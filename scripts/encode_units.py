@@ -171,6 +171,8 @@ class Extract:
 
 def work(run: Run) -> None:
     from voxmake.units import kmeans
+    from voxmake.units.assign import labels_of
+    from voxmake.units.corpus import write_corpus
     from voxmake.units.tokeniser import CENTROIDS, FACTS, Tokeniser, centroids_bytes
 
     spec = run.config.units
@@ -182,7 +184,7 @@ def work(run: Run) -> None:
     threads = run.notes["workers"]
     settings = spec.settings(run.config.seed)
     found = kmeans.fit(frames, settings, threads, checkpoint(run, clips, settings), run.log.info)
-    labels = kmeans.labels_of(frames, found.centroids, threads)
+    labels = labels_of(frames, found.centroids, threads)
 
     tokeniser = Tokeniser(spec.features(), outside(run.config).get("model", ""), grid, found.centroids)
     facts = tokeniser.facts()
@@ -257,7 +259,7 @@ def open_frames(run: Run, clips: list[dict], dims: int) -> FileFrames:
 
 def checkpoint(run: Run, clips: list[dict], settings: Settings):
     """The state of k-means in the work folder; bound to the frames' digests, as a retried clip changes them."""
-    from voxmake.units.kmeans import Checkpoint
+    from voxmake.nets.checkpoint import Checkpoint
 
     names = [f"{scratch_name(clip)}.frames" for clip in clips]
     text = json.dumps([asdict(settings), [run.digest(name) for name in names]])
@@ -273,39 +275,6 @@ def split(labels: np.ndarray, lengths: list[int]) -> list[np.ndarray]:
 
 
 # ---------------------------------------------------------------------------- results
-
-
-def write_corpus(run: Run, clips: list[dict], units: dict[str, np.ndarray], grid: Grid, tokeniser: str) -> None:
-    """Units of each clip: runs with times, every frame's unit for BPE and vocoder, and the clips' files in that order."""
-    from voxmake.units.measure import runs
-
-    head = {
-        "tokeniser": tokeniser,
-        "rate_hz": 16000,
-        "hop_samples": grid.hop,
-        "columns": ["unit", "start_s", "end_s"],
-        "clips": None,
-    }
-    opening = json.dumps(head, indent=1).removesuffix("null\n}")
-    with (run.path / "corpus_timestamped.json").open("w", encoding="utf-8") as corpus:
-        corpus.write(opening + "{\n")
-        for number, clip in enumerate(clips):
-            found, starts = runs(units[clip["id"]])
-            times = [grid.time_s(int(frame)) for frame in starts]
-            told = {
-                "file_name": clip["file_name"],
-                "frames": clip["frames"],
-                "units": [[int(unit), times[i], times[i + 1]] for i, unit in enumerate(found)],
-            }
-            line = f"{json.dumps(clip['id'], ensure_ascii=False)}: {json.dumps(told, separators=(',', ':'))}"
-            corpus.write(line + (",\n" if number < len(clips) - 1 else "\n"))
-        corpus.write("}\n}\n")
-    run.add_file("corpus_timestamped.json")
-    with (run.path / "all_units_for_bpe.txt").open("w", encoding="utf-8") as lines:
-        for clip in clips:
-            lines.write(" ".join(map(str, units[clip["id"]].tolist())) + "\n")
-    run.add_file("all_units_for_bpe.txt")
-    run.write_text("processed_files.txt", "".join(f"{clip['file_name']}\n" for clip in clips))
 
 
 def write_usage(run: Run, clips: list[dict], units: dict[str, np.ndarray], grid: Grid) -> None:

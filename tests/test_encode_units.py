@@ -112,7 +112,7 @@ def test_same_bytes_with_one_worker_and_after_a_kill(speech):
         script(speech, name, data="one")
     # Killed at the second checkpoint of k-means, in the script itself; the next run goes on from there.
     program = (
-        "import os, signal, sys, encode_units; from voxmake.units.kmeans import Checkpoint\n"
+        "import os, signal, sys, encode_units; from voxmake.nets.checkpoint import Checkpoint\n"
         "save = Checkpoint.save; saves = []\n"
         "def deadly(self, *state):\n"
         "    save(self, *state); saves.append(1)\n"

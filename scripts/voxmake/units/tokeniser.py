@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from voxmake.errors import BadInput
+from voxmake.units.assign import Centroids
 from voxmake.units.features import RATE_HZ, FeatureSpec, Grid, to_16k
-from voxmake.units.kmeans import Centroids
 
 CENTROIDS, FACTS = "kmeans.safetensors", "kmeans.json"
 
