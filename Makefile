@@ -33,8 +33,8 @@ long_name = $(or $(patsubst $(1):%,%,$(filter $(1):%,$(SHORT))),$(1))
 GRAPH_VERBS := all $(STAGES) $(short_names)
 
 config_flags = --config '$(CONFIG)' $(foreach text,$(SET),--set '$(text)')
-# Run a script in the environment its engine needs.
-in_environment = $(ENVS)/$(1)/bin/python
+# Run a script in the environment its engine needs. Other environments than core are set up when one is first asked for.
+in_environment = $(if $(filter-out core,$(1)),VOXMAKE_ENVS='$(ENVS)' python3 docker/setup.py --env $(1) --wait && )$(ENVS)/$(1)/bin/python
 
 ifneq ($(filter $(GRAPH_VERBS),$(MAKECMDGOALS)),)
   ifeq ($(wildcard $(READY)),)
