@@ -220,7 +220,9 @@ def speak(run: Run, sentences: list[str]) -> list[tuple[str, Any]]:
     from voxmake.vits.speak import OnnxVoice
 
     spoken = OnnxVoice(run.path / "model" / "model.onnx")
-    return [(text, spoken.speak(spoken.ids(text))) for text in sentences]
+    ids = [spoken.ids(text) for text in sentences]
+    run.write_json("sentences.json", [{"text": t, "ids": i} for t, i in zip(sentences, ids, strict=True)])
+    return [(text, spoken.speak(numbers)) for text, numbers in zip(sentences, ids, strict=True)]
 
 
 def measure(run: Run, data: Data, train: list[Any], spoken: list[tuple[str, Any]], told: dict[str, Any]) -> None:
