@@ -1,12 +1,12 @@
 """Measure a prepared set, rank its suspect clips, and say PASS or FAIL before hours of training go into it.
 
     python scripts/quality_report.py --config configs/demo.yaml
-    python scripts/quality_report.py --config configs/demo.yaml --sample-count 30 --suspect-top 100
+    python scripts/quality_report.py --config configs/demo.yaml --sample-count 30 --suspect-top 100 --asr-sample 50
     make quality_report CONFIG=configs/demo.yaml SET='quality.gate_min_hours=1'
 
 Reads the run of prepare_dataset, changes nothing in it, and writes quality_report.md and .html,
 plots/, clips.csv (every metric of every clip), suspects.tsv (ranked, with reasons), samples.tsv
-(clips to listen to) and stats.json. Exit code 1: a gate of the section `quality` says FAIL; all of
+(clips to listen to), asr_sample.tsv (what recognition hears, if asked) and stats.json. Exit code 1: a gate of the section `quality` says FAIL; all of
 that is written nevertheless. docs/quality.md explains every metric, reason and gate.
 """
 
@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxmake.asr.spec import Validate, model_facts, recogniser_keys
 from voxmake.quality.spec import Quality
 from voxmake.run.digest import file_sha256
 from voxmake.run.entry import parser, run_stage
@@ -29,21 +30,28 @@ if TYPE_CHECKING:
 
 
 def models(config: Any) -> dict[str, str]:
-    """The DNSMOS models decide its scores."""
-    if not config.quality.dnsmos:
-        return {}
-    from voxmake.quality.dnsmos import model_files
+    """The DNSMOS models decide its scores, the recogniser what it hears."""
+    found = model_facts(config.validation) if config.quality.asr_sample else {}
+    if config.quality.dnsmos:
+        from voxmake.quality.dnsmos import model_files
 
-    return {path.name: file_sha256(path) for path in model_files()}
+        found |= {path.name: file_sha256(path) for path in model_files()}
+    return found
+
+
+def result_keys(config: Any) -> dict:
+    keys = {"quality": config.quality.model_dump(mode="json")}
+    return keys | (recogniser_keys(config.validation) if config.quality.asr_sample else {})
 
 
 STAGE = Stage(
     name="quality_report",
-    version=1,
+    version=2,
     summary="measure the set, rank suspect clips, PASS or FAIL",
-    sections={"quality": Quality},
+    sections={"quality": Quality, "validation": Validate},
     after=("prepare_dataset",),
     seeded=True,
+    result_keys=result_keys,
     outside=models,
 )
 
@@ -55,7 +63,7 @@ METRICS = (
     "silence_ratio", "head_s", "tail_s", "pause_s", "edge_start_db", "edge_end_db", "dc_ratio", "flat_top_ratio",
     "clipping_ratio", "bandwidth_hz", "bandwidth_share", "dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak", "dnsmos_p808",
     "speaker_state", "speaker_distance", "speaker_z", "text_copies", "audio_copies", "near_copies", "text_conflicts",
-    "leaks", "audio_sha256",
+    "leaks", "asr_similarity", "asr_class", "audio_sha256",
 )  # fmt: skip
 
 
@@ -132,6 +140,31 @@ def measure(run: Run) -> list[dict[str, Any]]:
     return clips
 
 
+def listen(run: Run, clips: list[dict[str, Any]]) -> None:
+    """Recognise a sample; adds asr_similarity, asr_class and asr_shortfall to each clip: None where it was not drawn."""
+    from voxmake.asr.recognise import recognise, scored
+    from voxmake.asr.report import Verdict, asr_sample, failed_shards
+
+    for clip in clips:
+        clip |= dict.fromkeys(("asr_similarity", "asr_class", "asr_shortfall"))
+    count, spec = run.config.quality.asr_sample, run.config.validation
+    if count is None:
+        return
+    chosen = {clip["id"]: clip for clip in drawn(clips, count, run.config.seed, "asr") if clip["text"]}
+    rows = sorted((r for r in run.inputs["prepare_dataset"].rows() if r["id"] in chosen), key=lambda row: row["id"])
+    heard = recognise(run, rows, again=True)
+    table = [scored(row, heard.get(row["id"]), spec) for row in rows]
+    for row in table:
+        clip = chosen[row["id"]]
+        clip["asr_class"] = row["class"]
+        if row["class"] != "error":
+            clip["asr_similarity"] = row["similarity"]
+            clip["asr_shortfall"] = round(spec.min_similarity - row["similarity"], 6)
+    run.write_text("asr_sample.tsv", asr_sample(table))
+    for name, *condition in Verdict.of(table, spec, sampled=True).checks(failed_shards(table)):
+        run.check(f"asr_{name}", *condition)
+
+
 def gate(run: Run, clips: list[dict[str, Any]], groups: dict[str, list[list[int]]], suspects: int) -> None:
     """Every condition of the section `quality` that is not null."""
     import numpy as np
@@ -186,6 +219,7 @@ def work(run: Run) -> None:
         spec.near_duplicate_correlation if spec.near_duplicates else None,
     )
     add_relative(clips)
+    listen(run, clips)
     suspects = judge(clips, spec)
     gate(run, clips, groups, len(suspects))
 
@@ -257,6 +291,7 @@ def main(argv: list[str] | None = None) -> int:
     for flag, key, told in (
         ("--sample-count", "sample_count", "clips in samples.tsv"),
         ("--suspect-top", "suspect_top", "rows of suspects.tsv"),
+        ("--asr-sample", "asr_sample", "clips to recognise and compare with their texts"),
     ):
         # Short for --set: what a flag decides enters the run's hash like any other key.
         flags.add_argument(

@@ -73,7 +73,8 @@ def validate(tmp_path, monkeypatch):
             return publish(tmp_path / f"in-{self.count}", rows, audio)
 
         def __call__(self, inputs, *flags, output, expect=0):
-            code, self.told = run(tmp_path, "whisper_validate", *inputs, "--output", str(tmp_path / output), *flags)
+            flags = ("--output", str(tmp_path / output), *flags)
+            code, self.told = run(tmp_path, "whisper_validate", *inputs, *flags, timeout_s=1200)
             assert code == expect, self.told
             return tmp_path / output
 

@@ -64,6 +64,10 @@ class Report:
     def gate(self) -> dict:
         return json.loads((self.path / "run.json").read_text())["gate"]
 
+    @property
+    def keys(self) -> dict:
+        return json.loads((self.path / "run.json").read_text())["identity"]["keys"]
+
     def reasons(self) -> dict[str, set[str]]:
         return {row["id"]: set(filter(None, row["reasons"].split(";"))) for row in self.table("clips.csv")}
 

@@ -146,3 +146,23 @@ def test_planted_defects_are_among_the_top_suspects_with_their_reason(real, tmp_
         assert recalls[kind] >= 0.95
     assert recalls["cut"] >= 0.8  # the others end in a pause, and lost little text
     assert recalls["wrong_text"] >= 0.3  # the others are about as long as the right text: only ears or ASR can tell
+
+
+@pytest.mark.slow
+def test_recognition_finds_the_wrong_texts(real, report, capsys):  # noqa: F811
+    """In the voice whose language the embedded recogniser knows; below 0.6 is hardly ever a mistake of its own."""
+    rng = np.random.default_rng(11)
+    found = [(path, text) for speaker, path, text in recordings(real) if speaker == "kathleen"]
+    rows = [{"id": f"clip_{n:03}", "text": text} | made(None, None, path, rng) for n, (path, text) in enumerate(found)]
+    for number in range(OF_EACH):
+        rows[number]["text"] = found[(number + 1) % OF_EACH][1]
+    wrong = {row["id"] for row in rows[:OF_EACH]}
+    reasons = report(rows, "--asr-sample", "1000", "--set", "validation.min_similarity=0.6").reasons()
+    told = {item for item, why in reasons.items() if "asr_mismatch" in why}
+    recall, precision = len(told & wrong) / len(wrong), len(told & wrong) / len(told)
+    with capsys.disabled():
+        print(
+            f"\n{len(wrong)} wrong texts in {len(rows)} clips: asr_mismatch has recall {recall:.2f}, precision {precision:.2f}"
+        )
+    assert recall >= 0.95
+    assert precision >= 0.85

@@ -1,11 +1,13 @@
 """quality_report: what it writes, what its gate says, and that equal input gives equal bytes."""
 
+import csv
 import hashlib
 import json
 import re
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import ROOT
 from prepared_runs import report  # noqa: F401 - a fixture
 from test_audio_quality import babble, int16, noise
@@ -215,3 +217,43 @@ def test_every_reason_and_gate_is_documented():
     page = (ROOT / "docs" / "quality.md").read_text()
     for name in [*(rule.code for rule in RULES), *(key for key in Quality.model_fields if key.startswith("gate_"))]:
         assert f"`{name}`" in page, name
+
+
+def read_aloud(count):
+    """Clips of the demo's synthetic voice with their texts; the last one has the text of the first."""
+    recordings = ROOT / "data" / "demo" / "recordings"
+    with (recordings / "metadata.csv").open(newline="") as stream:
+        told = [row for row in csv.DictReader(stream) if re.fullmatch(r"slt/.*\.flac", row["file_name"])][:count]
+    rows = []
+    for row in told:
+        samples, rate_hz = soundfile.read(recordings / row["file_name"], dtype="float32")
+        rows.append(
+            {
+                "id": row["file_name"].removeprefix("slt/").partition(".")[0],
+                "text": row["transcription"],
+                "duration_s": f"{len(samples) / rate_hz}",
+                "wav": encode(samples, AudioSpec(sample_rate_hz=rate_hz)),
+            }
+        )
+    rows[-1]["text"] = rows[0]["text"]
+    return rows
+
+
+def test_recognising_a_sample_finds_the_wrong_text(report):  # noqa: F811
+    rows = read_aloud(5)
+    flags = ("--set", "validation.min_similarity=0.5", "--set", "quality.gate_duplicate_text_ratio=1")
+    found = report(rows, "--asr-sample", "5", *flags)
+    assert found.code == 1, found.errors  # the mean of these voices is below 0.85, and one of five is not alike
+    assert {item for item, reasons in found.reasons().items() if "asr_mismatch" in reasons} == {rows[-1]["id"]}
+    assert found.table("suspects.tsv")[0]["id"] == rows[-1]["id"]
+    sample = found.table("asr_sample.tsv")
+    assert list(sample[0]) == ["id", "ref", "hyp", "similarity"] and len(sample) == 5
+    failed = {check["name"] for check in found.gate["checks"] if not check["passed"]}
+    assert {"asr_mean_similarity", "asr_low_similarity_ratio"} <= failed
+    counted = {row["id"]: row for row in found.table("clips.csv")}
+    assert all(counted[row["id"]]["asr_similarity"] == row["similarity"] for row in sample)
+    # Three of them only, and nothing of the rest; the engine and its gates are no part of a report without it.
+    part = report(rows, "--asr-sample", "3", *flags)
+    assert sum(bool(row["asr_class"]) for row in part.table("clips.csv")) == 3
+    assert "recognised before" in part.errors
+    assert report(rows).keys == report(rows, "--set", "validation.min_similarity=0.5").keys

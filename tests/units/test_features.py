@@ -136,6 +136,6 @@ def test_levels():
 
 
 def test_the_spec_in_words():
-    spec = FeatureSpec("transformers", "clip", 14, 20.0, "float32", 1, "float16")
+    spec = FeatureSpec("transformers", "clip", 14, 20.0, "float32", "float16")
     assert "hidden_states" in json.dumps(spec.convention)
-    assert "layer" not in FeatureSpec("mfcc", "clip", 14, 20.0, "float32", 1, "float16").convention
+    assert "layer" not in FeatureSpec("mfcc", "clip", 14, 20.0, "float32", "float16").convention

@@ -34,10 +34,9 @@ class Verdict:
     most_failed_shards: int
 
     @classmethod
-    def of(cls, rows: Sequence[dict[str, Any]], spec: Validate) -> Verdict:
+    def of(cls, rows: Sequence[dict[str, Any]], spec: Validate, sampled: bool) -> Verdict:
         values = [row["similarity"] for row in rows if row["class"] != "error"]
         count = max(len(values), 1)
-        sampled = spec.sample is not None
         return cls(
             round(sum(values) / count, 6),
             round(sum(value < spec.min_similarity for value in values) / count, 6),
@@ -70,6 +69,13 @@ def tsv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def asr_sample(rows: Iterable[dict[str, Any]]) -> str:
+    """asr_sample.tsv: reference and hypothesis side by side."""
+    return tsv(
+        ("id", "ref", "hyp", "similarity"), (row | {"ref": row["text"], "hyp": row.get("hypothesis")} for row in rows)
+    )
+
+
 def summary(rows: Sequence[dict[str, Any]], verdict: Verdict, checks: Sequence[dict[str, Any]], engine: str) -> str:
     """SUMMARY.txt."""
     passed = all(check["passed"] for check in checks)
@@ -87,7 +93,7 @@ def shard_files(rows: Sequence[dict[str, Any]], spec: Validate) -> dict[str, str
     files = {}
     for shard in range(spec.shards):
         members = [row for row in rows if row["shard"] == shard]
-        verdict = Verdict.of(members, spec)
+        verdict = Verdict.of(members, spec, sampled=spec.sample is not None)
         folder = f"shard_reports/shard_{shard}"
         files[f"{folder}/validator_whisper.log"] = _log(members)
         files[f"{folder}/validation_{shard}.md"] = _page(shard, members, verdict)

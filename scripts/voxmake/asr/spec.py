@@ -111,3 +111,18 @@ def model_digest(spec: Validate) -> str | None:
             f"validation.model_sha256: the sha256 of {path} {said}: it is {digest}; compare it with its publisher's, then set it"
         )
     return digest
+
+
+def model_facts(spec: Validate) -> dict[str, str]:
+    """For Stage.outside: the model's digest, if it is not part of a package."""
+    digest = model_digest(spec)
+    return {} if digest is None else {"model": digest}
+
+
+def recogniser_keys(spec: Validate) -> dict:
+    """For Stage.result_keys. Where the model lies is no part of the result; which engine it is for, and what is in it, is."""
+    from voxmake.asr.engines import Pocketsphinx
+
+    engine = chosen_engine(spec)
+    keys = spec.model_dump(mode="json", exclude={"engine", "model", "model_sha256"}) | {"engine": engine}
+    return {"validation": keys | ({"settings": Pocketsphinx.settings_version} if engine == "pocketsphinx" else {})}

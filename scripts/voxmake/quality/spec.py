@@ -20,6 +20,11 @@ class Quality(Section):
     dnsmos_sample: int | None = Field(
         None, ge=1, description="score so many clips only, drawn by the seed, equally by speaker; null: all"
     )
+    asr_sample: int | None = Field(
+        None,
+        ge=1,
+        description="recognise so many clips and compare them with their texts, drawn by the seed, equally by speaker; by the engine and the gate_sample_ limits of `validation`; null: none",
+    )
     near_duplicates: bool = Field(True, description="look for the same recording cut, levelled or encoded otherwise")
     near_duplicate_correlation: float = Field(
         0.85, gt=0, le=1, description="of two clips' spectrograms laid over each other, that makes them one recording"
