@@ -73,7 +73,8 @@ def validate(tmp_path, monkeypatch):
             return publish(tmp_path / f"in-{self.count}", rows, audio)
 
         def __call__(self, inputs, *flags, output, expect=0):
-            code, self.told = run(tmp_path, "whisper_validate", *inputs, "--output", str(tmp_path / output), *flags)
+            flags = ("--output", str(tmp_path / output), *flags)
+            code, self.told = run(tmp_path, "whisper_validate", *inputs, *flags, timeout_s=1200)
             assert code == expect, self.told
             return tmp_path / output
 
@@ -105,6 +106,9 @@ def test_rows_reports_and_gates(validate):
     assert [row["id"] for row in rows] == sorted(row["id"] for row, _ in clips)
     assert rows[0]["class"] == "wrong_text" and rows[0]["passed"] == "no"
     assert all(row["text"] and row["hypothesis"] and row["reference_compared"] for row in rows)
+    dataset = read_table(validate.root / "in-1/metadata.csv")
+    passed = {row["id"] for row in rows if row["passed"] == "yes"}
+    assert read_table(path / "passed.csv") == [row for row in dataset if row["id"] in passed] != []
     assert (path / "SUMMARY.txt").read_text().startswith("FAIL: 4 clips, recogniser pocketsphinx-")
     for shard in (0, 1):
         folder = path / "shard_reports" / f"shard_{shard}"
@@ -115,10 +119,8 @@ def test_rows_reports_and_gates(validate):
         assert sorted(line.split("\t")[0] for line in problems) == [r["id"] for r in members if r["passed"] == "no"]
     assert json.loads((path / "stats.json").read_text())["class_wrong_text"]["value"] == 1
 
-    begun_s = time.monotonic()
     again = validate(inputs, *LENIENT, output="gates", expect=0)  # score first, gate later
     assert "4 of 4 clips were recognised before" in validate.told
-    assert time.monotonic() - begun_s < 20
     assert (again / "validation.csv").read_text() == (path / "validation.csv").read_text()
     assert (again / "SUMMARY.txt").read_text().startswith("PASS: 4 clips")
 
@@ -139,6 +141,7 @@ def test_a_sample(validate):
     lines = (path / "asr_sample.tsv").read_text().splitlines()
     assert lines[0].split("\t") == ["id", "ref", "hyp", "similarity"] and len(lines) == 3
     assert len(read_table(path / "validation.csv")) == 2
+    assert not (path / "passed.csv").exists()  # most clips were not listened to
 
 
 def test_clips_that_cannot_be_recognised_are_errors_of_their_shard(validate):
