@@ -29,6 +29,7 @@ STAGES = (
     "collect", "preprocess", "segment", "diarize", "prepare_dataset", "quality_report", "whisper_validate",
     "train_mms", "train_piper", "release", "encode_units", "discover_motifs", "train_vocoder", "evaluate_vocoder",
     "generate", "audit",
+    "calibrate",
 )  # fmt: skip
 
 
