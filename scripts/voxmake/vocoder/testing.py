@@ -33,6 +33,7 @@ class Examine:
     def __call__(self, payload: dict, output: Output) -> dict:
         """payload: `path` of the clip, `another` of the other utterance, `units`, `speaker`, `number` of the pair."""
         import numpy as np
+        import torch
 
         from voxmake.units.features import RATE_HZ, read_16k
         from voxmake.units.tokeniser import open_tokeniser
@@ -41,7 +42,8 @@ class Examine:
         from voxmake.vocoder.model import Vocoder
 
         if self.vocoder is None:
-            self.vocoder, self.tokeniser = Vocoder(self.folders[0]), open_tokeniser(self.folders[1])
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            self.vocoder, self.tokeniser = Vocoder(self.folders[0], device=device), open_tokeniser(self.folders[1])
         hop, units = self.tokeniser.grid.hop, np.array(payload["units"])
         wave = read_16k(payload["path"])[: len(units) * hop]
         facts = self.vocoder.facts
