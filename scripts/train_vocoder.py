@@ -56,13 +56,13 @@ class Prepare:
         import numpy as np
 
         from voxmake.units.features import RATE_HZ, read_16k
-        from voxmake.vocoder.data import FULL_SCALE, log_f0
+        from voxmake.vocoder.data import FULL_SCALE, pitch_of
 
         samples = read_16k(payload["path"])[: payload["frames"] * self.hop]
         levels = np.clip(np.round(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
         output.write(f"{payload['name']}.wave", levels.astype("<i2").tobytes())
         if self.pitch:
-            pitch = log_f0(samples, payload["frames"], self.hop, RATE_HZ)
+            pitch = pitch_of(samples, payload["frames"], self.hop, RATE_HZ)
             output.write(f"{payload['name']}.pitch", pitch.astype("<f4").tobytes())
         return {}
 

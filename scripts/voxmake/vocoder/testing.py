@@ -37,7 +37,7 @@ class Examine:
 
         from voxmake.units.features import RATE_HZ, read_16k
         from voxmake.units.tokeniser import open_tokeniser
-        from voxmake.vocoder.data import log_f0
+        from voxmake.vocoder.data import pitch_of
         from voxmake.vocoder.measures import analyse, baseline, compare, unit_error
         from voxmake.vocoder.model import Vocoder
 
@@ -47,7 +47,7 @@ class Examine:
         hop, units = self.tokeniser.grid.hop, np.array(payload["units"])
         wave = read_16k(payload["path"])[: len(units) * hop]
         facts = self.vocoder.facts
-        pitch = log_f0(wave, len(units), hop, RATE_HZ) if facts.spec.f0 else None
+        pitch = pitch_of(wave, len(units), hop, RATE_HZ) if facts.spec.f0 else None
         speaker = payload["speaker"] if facts.speakers else None
         made = {
             "vocoder": self.vocoder.speak(units, self.tokeniser.facts()["tokeniser"], speaker, pitch),
