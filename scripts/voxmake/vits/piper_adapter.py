@@ -245,11 +245,11 @@ class _Watch(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.lines, self.evaluations = state["log"], state["evaluations"]
 
-    def on_train_epoch_start(self, trainer: Any, voice: Any) -> None:
-        torch.manual_seed(int(random_of(self.job.seed, "noise", trainer.current_epoch).integers(2**31)))
+    def on_train_batch_start(self, trainer: Any, voice: Any, batch: Any, batch_idx: int) -> None:
+        torch.manual_seed(int(random_of(self.job.seed, "noise", trainer.current_epoch, batch_idx).integers(2**31)))
 
     def on_validation_start(self, trainer: Any, voice: Any) -> None:
-        # What is measured hangs on the weights alone; training draws anew at its next epoch.
+        # What is measured hangs on the weights alone; training draws anew for each batch.
         torch.manual_seed(self.job.seed)
 
     def on_train_batch_end(self, trainer: Any, voice: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
