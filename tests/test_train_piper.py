@@ -129,7 +129,7 @@ def test_a_checkpoint_to_begin_with(trained, python):
     best = sorted((folder / "whole/checkpoints").glob("mel_*.ckpt"))[-1]
     digest = hashlib.sha256(best.read_bytes()).hexdigest()
     pinned = ["--set", f"train_piper.checkpoint={best}", "--set", f"train_piper.checkpoint_sha256={digest}"]
-    wrong = ["--set", f"train_piper.checkpoint={best}", "--set", f"train_piper.checkpoint_sha256={'0' * 64}"]
+    wrong = ["--set", f"train_piper.checkpoint={best}", "--set", f"train_piper.checkpoint_sha256={'f' * 64}"]
     assert "not the pinned one" in train(python, [*flags, *wrong], folder / "wrong", expect=2)
     other = [*flags, *pinned, "--set", "train_piper.quality=low"]
     said = train(python, other, folder / "other", expect=2)
