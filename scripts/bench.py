@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+from voxmake.bench import units
 from voxmake.run.stage import PROJECT_ROOT
 
 CORES = len(os.sched_getaffinity(0))
@@ -455,7 +456,10 @@ def main(argv: list[str] | None = None) -> int:
     flags = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     flags.add_argument("--rounds", type=int, default=3, help="how often the ways alternate (default 3)")
     flags.add_argument(
-        "--only", action="append", metavar="PART", help="measure preprocess, make, segment, diarize or quality alone"
+        "--only",
+        action="append",
+        metavar="PART",
+        help="measure preprocess, make, segment, diarize, quality or units alone",
     )
     args = flags.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="voxmake-bench-") as folder:
@@ -466,6 +470,7 @@ def main(argv: list[str] | None = None) -> int:
             "segment": lambda: silence(scratch, args.rounds),
             "diarize": speakers,
             "quality": lambda: quality(scratch, args.rounds),
+            "units": lambda: units.rows(row),
         }
         rows = [line for name, part in parts.items() if not args.only or name in args.only for line in part()]
         fresh(scratch / "work")  # published runs are read-only; the folder must be removable

@@ -72,6 +72,7 @@ class Progress:
     best: float = math.inf  # smoothed validation of what vocoder_final holds
     mark: float = math.inf  # and that of the last one that was better by min_delta
     waited: int = 0  # epochs since then
+    adversarial: bool = False  # the discriminators have their whole weight, and weights compete from there on
     stopped: str = ""
     low_steps: int = 0  # steps in a row that the discriminators' loss is below collapse_loss
     high_steps: int = 0  # or not
@@ -160,8 +161,12 @@ class Trainer:
     def _validated(self, row: dict[str, Any]) -> None:
         """Validate, note it, and keep the weights if they are the best. Other processes take rank 0's result."""
         row["validation"] = _six(self.world.share(self.validate() if self.world.rank == 0 else None))
-        past = [row["validation"] for row in self.history[1:]]  # not of random weights
-        recent = [*past[1 - _SMOOTHED :], row["validation"]]
+        begin = self.spec.mel_only_steps + self.spec.ramp_steps
+        if self.at.step >= begin and not self.at.adversarial:
+            # A mel alone is nearest to the mel, and buzzes: those weights are no rivals of what comes now.
+            self.at.adversarial, self.at.best, self.at.mark = True, math.inf, math.inf
+        rivals = [past["validation"] for past in self.history[1:] if (past["step"] >= begin) == self.at.adversarial]
+        recent = [*rivals[1 - _SMOOTHED :], row["validation"]]
         row["smoothed"] = _six(sum(recent) / len(recent))
         self.history.append(row)
         if self.world.rank == 0:
@@ -174,8 +179,10 @@ class Trainer:
             self.at.best = row["smoothed"]
             if self.world.rank == 0:
                 self._write(FINAL)
-        better = row["smoothed"] <= self.at.mark - self.spec.min_delta
-        self.at.mark, self.at.waited = (row["smoothed"], 0) if better else (self.at.mark, self.at.waited + 1)
+        if row["smoothed"] <= self.at.mark - self.spec.min_delta:
+            self.at.mark, self.at.waited = row["smoothed"], 0
+        elif self.at.adversarial:
+            self.at.waited += 1
 
     @torch.inference_mode()
     def validate(self) -> float:
