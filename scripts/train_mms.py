@@ -76,7 +76,7 @@ def work(run: Run, world: World | None) -> None:
     tokenizer = starting_voice(run, data, folder / "start")[1]
     data = replace(data, sentences=speakable(data.sentences, spec, tokenizer))
     train, validation = usable(run, data, tokenizer)
-    preflight.check_sizes(len(train), len(validation), spec.batch_size, "train_mms.batch_size")
+    preflight.check_sizes(data, train, validation, spec.batch_size, "train_mms.batch_size")
     told = train_voice(run, world, data, train, validation, folder)
     publish_voice(run, data, folder, told)
     spoken = speak(run, data.sentences)

@@ -87,7 +87,7 @@ def work(run: Run) -> None:
         )
     espeak_voice = spec.espeak_voice or ESPEAK.get(data.language, data.language)
     train, validation = usable(run, data, espeak_voice)
-    preflight.check_sizes(len(train), len(validation), spec.batch_size, "train_piper.batch_size")
+    preflight.check_sizes(data, train, validation, spec.batch_size, "train_piper.batch_size")
     folder = run.path / "training"
     folder.mkdir(exist_ok=True)
     told = train_voice(run, data, train, validation, espeak_voice, folder)
@@ -139,8 +139,16 @@ def train_voice(
         return json.loads((folder / "told.json").read_text(encoding="utf-8"))
     from voxmake.vits import piper_adapter
 
+    # Piper numbers speakers as they come: the first clips are one of each, in the dataset's order.
+    first = {clip.speaker_id: clip for clip in reversed(train)}
+    train = [first[number] for number in sorted(first)] + [c for c in train if c is not first[c.speaker_id]]
+    names = {int(row["speaker_id"]): row["speaker"] for row in data.rows}
     rows = [
-        [clip.path.relative_to(data.path).as_posix(), *([str(clip.speaker_id)] if data.speakers > 1 else []), clip.text]
+        [
+            clip.path.relative_to(data.path).as_posix(),
+            *([names[clip.speaker_id]] if data.speakers > 1 else []),
+            clip.text,
+        ]
         for clip in (*train, *validation)
     ]
     text = io.StringIO()

@@ -146,3 +146,12 @@ def test_the_rate_belongs_to_the_quality(python, tmp_path):
     flags = prepared(tmp_path)
     said = train(python, [*flags, "--set", "train_piper.quality=medium"], tmp_path / "out", expect=2)
     assert "set audio.sample_rate_hz to 22050" in said
+
+
+@pytest.mark.slow
+def test_speakers_keep_their_numbers(python, tmp_path):
+    numbers = [2, 2, 1, 0, 1, 0, 2, 1, 0, 1]
+    flags = prepared(tmp_path, speaker_id=numbers, speaker=["abc"[number] for number in numbers])
+    train(python, [*flags, "--set", "train_piper.mini_epochs=1"], tmp_path / "out")
+    config = json.loads((tmp_path / "out/model/model.onnx.json").read_text())
+    assert config["speaker_id_map"] == {"a": 0, "b": 1, "c": 2} and config["num_speakers"] == 3
