@@ -50,7 +50,7 @@ endif
 
 $(foreach name,$(short_names),$(eval .PHONY: $(name))$(eval $(name): $(call long_name,$(name))))
 
-.PHONY: help setup demo doctor listen report plan status why diff stale verify sweep upload lint test test-all docs bench bench-diarize docker-build docker-run
+.PHONY: help setup demo doctor listen report list-pairs plan status why diff stale verify sweep upload lint test test-all docs bench bench-train bench-diarize docker-build docker-run
 
 help: ## list the verbs
 	@echo 'usage: make VERB [CONFIG=configs/x.yaml] [SET="audio.target_db=-23 …"]'; echo
@@ -73,6 +73,9 @@ listen: $(READY) ## make the page to hear and correct what CONFIG made, in repor
 
 report: $(READY) ## make the page of what CONFIG made: graph, gates, plots, sounds, comparison; in reports/
 	@$(PYTHON) scripts/report.py $(config_flags)
+
+list-pairs: $(READY) ## list the pairs of papers and episodes that CONFIG calibrates with
+	@$(PYTHON) scripts/calibrate.py list-pairs $(config_flags)
 
 plan: $(READY) ## show the graph of CONFIG: each stage, its run, what it needs
 	@$(PYTHON) scripts/plan.py show $(config_flags)
@@ -120,6 +123,10 @@ docs: $(READY) ## write configs/base.yaml, configs/schema.json and the reference
 bench: ## measure speed and memory against the usual way, as ratios (ONLY=segment: one part)
 	@python3 docker/setup.py --group bench
 	@$(PYTHON) scripts/bench.py $(if $(ONLY),--only $(ONLY))
+	@$(if $(ONLY),,$(PYTHON) scripts/bench_train.py)
+
+bench-train: $(READY) ## time and memory of training and speaking against the usual way
+	@$(PYTHON) scripts/bench_train.py
 
 bench-diarize: ## how well diarize does on real voices (DATA=folder with digits_fsdd/ and meeting_ami/)
 	@python3 docker/setup.py --group bench

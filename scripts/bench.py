@@ -16,9 +16,19 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from voxmake.bench import asr, preprocessing, quality, speech
+from voxmake.bench import asr, preprocessing, quality, speech, units
 from voxmake.bench.measuring import CORES, fresh
 from voxmake.run.stage import PROJECT_ROOT
+
+PARTS = {
+    "preprocess": lambda scratch, rounds: preprocessing.speed(scratch, rounds) + preprocessing.memory(scratch),
+    "make": lambda scratch, rounds: preprocessing.noop(scratch),
+    "segment": speech.silence,
+    "diarize": lambda scratch, rounds: speech.speakers(),
+    "quality": quality.quality,
+    "asr": lambda scratch, rounds: asr.recognition(scratch) + asr.overhead(scratch) + asr.error_rates(rounds),
+    "units": lambda scratch, rounds: units.rows(),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,21 +37,14 @@ def main(argv: list[str] | None = None) -> int:
     flags.add_argument(
         "--only",
         action="append",
-        metavar="PART",
-        help="measure preprocess, make, segment, diarize, quality or asr alone",
+        choices=PARTS,
+        help="measure one part alone",
     )
     args = flags.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="voxmake-bench-") as folder:
         scratch = Path(folder)
-        parts = {
-            "preprocess": lambda: preprocessing.speed(scratch, args.rounds) + preprocessing.memory(scratch),
-            "make": lambda: preprocessing.noop(scratch),
-            "segment": lambda: speech.silence(scratch, args.rounds),
-            "diarize": speech.speakers,
-            "quality": lambda: quality.quality(scratch, args.rounds),
-            "asr": lambda: asr.recognition(scratch) + asr.overhead(scratch) + asr.error_rates(args.rounds),
-        }
-        rows = [line for name, part in parts.items() if not args.only or name in args.only for line in part()]
+        chosen = [part for name, part in PARTS.items() if not args.only or name in args.only]
+        rows = [line for part in chosen for line in part(scratch, args.rounds)]
         fresh(scratch / "work")  # published runs are read-only; the folder must be removable
     print(f"{'what':<46} {'voxmake':>9} {'unit':<8} {'against':<38} {'usual':>8} {'ratio':>7}")
     for line in rows:

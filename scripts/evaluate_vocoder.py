@@ -51,10 +51,9 @@ def result_keys(config: Any) -> dict:
 
 def outside(config: Any) -> dict[str, str]:
     """The recogniser's model, by content."""
-    from voxmake.asr.spec import model_digest
+    from voxmake.asr.spec import model_facts
 
-    digest = model_digest(config.validation) if config.vocoder_test.recognise else None
-    return {"recogniser": digest} if digest else {}
+    return model_facts(config.validation) if config.vocoder_test.recognise else {}
 
 
 STAGE = Stage(
@@ -189,7 +188,7 @@ def examine(run: Run, rows: list[dict[str, str]], corpus: Corpus) -> dict[str, d
         "vocoder": str(run.inputs["train_vocoder"].path), "units": str(run.inputs["encode_units"].path),
         "model": model_folder(run.config.units), "seed": run.config.seed,
     }  # fmt: skip
-    return run.map(items, Examine, args, Limits(), "clips")
+    return run.map(items, Examine, args, Limits(), "clips", on_gpus=True)
 
 
 def add_errors(run: Run, rows: list[dict], files: dict, number: dict[str, str], another: dict[str, dict]) -> None:
@@ -198,14 +197,10 @@ def add_errors(run: Run, rows: list[dict], files: dict, number: dict[str, str], 
     The reference is the transcript; a clip without one is compared with what is heard of the original.
     """
     from voxmake.asr.engines import Heard
+    from voxmake.asr.recognise import Recognise, spoken, worker
     from voxmake.asr.scoring import score
-    from voxmake.asr.spec import chosen_engine, model_path
-    from voxmake.text.normalise import language_code
-    from whisper_validate import Recognise
 
-    spec, execution = run.config.validation, run.config.execution
-    engine, path = chosen_engine(spec), model_path(spec)
-    language = {row["id"]: language_code(spec.language or row["language"]) for row in rows}
+    language = {row["id"]: spoken(row, run.config.validation) for row in rows}
     items = [
         Item(
             id=f"{side}_{number[row['id']]}",
@@ -219,12 +214,8 @@ def add_errors(run: Run, rows: list[dict], files: dict, number: dict[str, str], 
         for row in rows
         for side in ("orig", "synth")
     ]  # fmt: skip
-    args = {
-        "engine": engine, "model": None if path is None else str(path), "beam_size": spec.beam_size,
-        "compute_type": spec.compute_type, "batch_size": 1 if engine == "pocketsphinx" else execution.batch_size,
-        "loaders": execution.loader_workers,
-    }  # fmt: skip
-    heard = run.map(items, Recognise, args, Limits(), "recordings", at_once=8, on_gpus=True, again=True)
+    args, at_once = worker(run)
+    heard = run.map(items, Recognise, args, Limits(), "recordings", at_once=at_once, on_gpus=True, again=True)
     texts = {name: row["text"] for name, row in heard.items()}
     for row in rows:
         own = number[row["id"]]

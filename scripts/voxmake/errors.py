@@ -140,6 +140,15 @@ REASONS: dict[str, str] = {
     "no_text": "the text engine answered, but with no text to speak: look at its prompt, or take another model",
     "no_runway": "the vocals start before anything could be said: leave the song without an intro, or correct its "
     "vocals_start_s in the catalog",
+    # pairs that a prompt is calibrated with
+    "no_partner": "a PDF without its MP3, or an MP3 without its PDF: give both the same name, or take it out",
+    "broken_pdf": "the file is no PDF, or its objects contradict each other: export it again from its source",
+    "encrypted_pdf": "the PDF asks for a password: save a copy without one",
+    "scanned_pdf": "the PDF has no text that can be seen, as scans have none: run text recognition over it first",
+    "too_many_pages": "more pages than calibrate.max_pages: take the part that the episode is about, or raise the limit",
+    "no_concepts": "the PDF has too little text to find concepts in: look whether it is the right file",
     "audit_error": "the auditor gave no valid verdict after all tries, or failed its canaries: run again; if it stays, "
     "take another model",
+    "speech_failed": "no take of the script was good, failures.json tells why: listen to another voice, add words to "
+    "tts.lexicon, or correct the script",
 }

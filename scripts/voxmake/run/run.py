@@ -157,7 +157,7 @@ class Run:
             the rows of the items that were not rejected, by id, sorted by id.
         """
         items = sorted(items, key=lambda item: item.id)
-        if self.limit is not None:
+        if self.limit is not None and not again:
             items = items[: self.limit]
         if self.work is None:
             self.log.info("would work on %d %s; %d rejected already", len(items), label, len(self._rejected))

@@ -27,8 +27,9 @@ PROJECT_ROOT = Path(__file__).resolve().parents[3]
 # Every stage script, in the order of the graph. A new stage is one script and one name here.
 STAGES = (
     "collect", "preprocess", "segment", "diarize", "prepare_dataset", "quality_report", "whisper_validate",
-    "train_mms", "encode_units", "discover_motifs", "train_vocoder", "evaluate_vocoder",
-    "generate", "audit",
+    "train_mms", "train_piper", "release", "encode_units", "discover_motifs", "train_vocoder", "evaluate_vocoder",
+    "generate", "audit", "tts",
+    "calibrate",
 )  # fmt: skip
 
 

@@ -158,3 +158,11 @@ def rebuild(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, d
     """Whole clips through posterior encoder and decoder: what validation listens to. Shape (B, 1, samples)."""
     parts = align(model, batch)
     return model.decoder(parts["latents"] * parts["frame_mask"], parts["speaker"]).float(), parts
+
+
+def discriminators(width: float) -> Any:
+    """VITS' own at width 1: five periods and one scale."""
+    from voxmake.nets.discriminators import Discriminators, MultiPeriodDiscriminator, MultiScaleDiscriminator
+
+    scale = MultiScaleDiscriminator(scales=1, layout="melgan", width=width, spectral_first=False)
+    return Discriminators([MultiPeriodDiscriminator(width=width), scale])

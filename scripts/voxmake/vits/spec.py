@@ -95,3 +95,45 @@ class TrainMms(Gates):
         if self.segment_samples % 256:
             raise ValueError("segment_samples must be a multiple of 256, the hop of VITS")
         return self
+
+
+class TrainPiper(Gates):
+    """Training of a Piper voice through piper-tts's own trainer."""
+
+    quality: Literal["small", "low", "medium", "high"] = Field(
+        "medium", description="size of the voice: low speaks at 16000 Hz, medium and high at 22050, small is for a CPU"
+    )
+    espeak_voice: str | None = Field(
+        None, description="voice of espeak-ng that reads the texts, as en-us; null: by the dataset's language"
+    )
+    checkpoint: str | None = Field(
+        None, description="Piper .ckpt to begin with, relative to the project's folder; null: from scratch"
+    )
+    checkpoint_sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="sha256 of that file, which has to be pinned before it is loaded"
+    )
+    checkpoint_use: Literal["resume", "warm_start"] = Field(
+        "warm_start",
+        description="resume: go on with its optimisers, all shapes must fit; warm_start: take the weights that fit",
+    )
+    num_epochs: int = Field(2000, ge=1, description="passes over the training split")
+    batch_size: int = Field(32, ge=1, description="clips at once")
+    learning_rate: float = Field(2e-4, gt=0, description="of the generator; Piper's")
+    discriminator_learning_rate: float = Field(1e-4, gt=0, description="of the discriminator; Piper's")
+    mixed_precision: Literal["no", "fp16", "bf16"] = Field(
+        "bf16", description="numbers that a GPU computes with; a CPU computes in float32 whatever this says"
+    )
+    logging_steps: int = Field(10, ge=1, description="batches between lines of the log")
+    eval_epochs: int = Field(1, ge=1, description="epochs between evaluations and checkpoints")
+    segment_samples: int = Field(8192, ge=512, description="samples that are made and judged of each clip")
+    discriminator_width: float = Field(
+        1.0, gt=0, le=1, description="channels of the discriminator over Piper's own; below 1 voxmake's take its place"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainPiper:
+        if self.segment_samples % 256:
+            raise ValueError("segment_samples must be a multiple of 256, the hop of Piper")
+        if self.checkpoint is not None and self.checkpoint_sha256 is None:
+            raise ValueError("checkpoint is a pickle: pin it with checkpoint_sha256 (sha256sum FILE)")
+        return self

@@ -21,7 +21,7 @@ import numpy as np
 
 from voxmake.errors import Failure
 from voxmake.nets.world import World
-from voxmake.vits import batches, objective, voice
+from voxmake.vits import batches, memory, objective, voice
 from voxmake.vits.job import Job
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Trainer:
         self.model.text_encoder.encoder.layerdrop = 0.0  # transformers' own; VITS has none
         self.hop = objective.hop_of(self.model.config)
         self._seed("start")
-        self.judges = discriminators(spec.discriminator_width).to(self.device).train()
+        self.judges = objective.discriminators(spec.discriminator_width).to(self.device).train()
         voice.apply_weight_norm(self.model)
         self.model.to(self.device).train()
         self.log_mel = LogMel(job.rate_hz, 2 * (self.model.config.spectrogram_bins - 1), self.hop).to(self.device)
@@ -361,19 +361,19 @@ class Trainer:
     def _find_batch_size(self) -> int:
         """The largest power of two whose longest clips fit into the free memory, for the whole team."""
         longest = sorted(self.job.train, key=lambda clip: (-clip.samples, clip.id))
-        limit = min(MAX_BATCH, len(longest))
+        limit = min(memory.MAX_BATCH, len(longest))
         used = []
         for count in (1, 2):
             self._seed("batch size")
             self._backward(batches.load_batch((longest * 2)[:count], self.hop), 1)
-            used.append(_peak_bytes(self.device))
+            used.append(memory.peak_bytes(self.device))
         for optimiser in self.optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         # The allocator hides small differences: activations of a frame are at least this many numbers wide.
         least = longest[0].samples // self.hop * self.model.config.hidden_size * 4 * 100
         each = max(used[1] - used[0], least)
         size = 1
-        while 2 * size <= limit and 2 * size * each < MEMORY_SHARE * _free_bytes(self.device):
+        while 2 * size <= limit and 2 * size * each < memory.SHARE * memory.free_bytes(self.device):
             size *= 2
         return size * self.world.size
 
@@ -394,35 +394,3 @@ class Trainer:
         text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
         (self.job.folder / "training_log.json").write_text(text + "\n", encoding="utf-8")
         return told
-
-
-MAX_BATCH = 64
-MEMORY_SHARE = 0.7  # of what is free: batches of other shapes need other work space
-
-
-def discriminators(width: float) -> Any:
-    """VITS': five periods and one scale."""
-    from voxmake.nets.discriminators import Discriminators, MultiPeriodDiscriminator, MultiScaleDiscriminator
-
-    scale = MultiScaleDiscriminator(scales=1, layout="melgan", width=width, spectral_first=False)
-    return Discriminators([MultiPeriodDiscriminator(width=width), scale])
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """The most memory that was used so far."""
-    import resource
-
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-
-
-def _free_bytes(device: torch.device) -> int:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    with Path("/proc/meminfo").open(encoding="ascii") as stream:
-        return next(int(line.split()[1]) << 10 for line in stream if line.startswith("MemAvailable"))
