@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-from voxmake.bench import units
+from voxmake.bench import programme, units
 from voxmake.run.stage import PROJECT_ROOT
 
 CORES = len(os.sched_getaffinity(0))
@@ -459,7 +459,7 @@ def main(argv: list[str] | None = None) -> int:
         "--only",
         action="append",
         metavar="PART",
-        help="measure preprocess, make, segment, diarize, quality or units alone",
+        help="measure preprocess, make, segment, diarize, quality, units or programme alone",
     )
     args = flags.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="voxmake-bench-") as folder:
@@ -471,6 +471,7 @@ def main(argv: list[str] | None = None) -> int:
             "diarize": speakers,
             "quality": lambda: quality(scratch, args.rounds),
             "units": lambda: units.rows(row),
+            "programme": programme.rows,
         }
         rows = [line for name, part in parts.items() if not args.only or name in args.only for line in part()]
         fresh(scratch / "work")  # published runs are read-only; the folder must be removable
