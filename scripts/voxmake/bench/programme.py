@@ -62,11 +62,14 @@ def audit() -> list[dict]:
 
 
 def novelty() -> list[dict]:
-    """Ten times as many scripts, and how many times as long: quadratic would be 100."""
+    """Ten times as many scripts, and how many times as long: quadratic would be 100. One in ten is a near-copy."""
     from voxmake.writing.novelty import repeated
 
     def check(count: int) -> float:
-        scripts = [(f"{number:06}", "julie intro", text) for number, text in enumerate(some(count))]
+        chosen = random.Random(1)
+        texts = [" ".join(f"word{chosen.randrange(3000)}" for _ in range(30)) for _ in range(count)]
+        texts[::10] = [f"{text} again" for text in texts[1::10]]
+        scripts = [(f"{number:06}", "julie intro", text) for number, text in enumerate(texts)]
         return cpu_s(lambda: repeated(scripts, 2, 0.7))
 
     took = [check(SCRIPTS // 10), check(SCRIPTS)]
