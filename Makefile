@@ -50,7 +50,7 @@ endif
 
 $(foreach name,$(short_names),$(eval .PHONY: $(name))$(eval $(name): $(call long_name,$(name))))
 
-.PHONY: help setup demo doctor listen report list-pairs plan status why diff stale verify sweep upload lint test test-all docs bench bench-diarize docker-build docker-run
+.PHONY: help setup demo doctor listen report list-pairs plan status why diff stale verify sweep upload lint test test-all docs bench bench-train bench-diarize docker-build docker-run
 
 help: ## list the verbs
 	@echo 'usage: make VERB [CONFIG=configs/x.yaml] [SET="audio.target_db=-23 …"]'; echo
@@ -123,6 +123,10 @@ docs: $(READY) ## write configs/base.yaml, configs/schema.json and the reference
 bench: ## measure speed and memory against the usual way, as ratios (ONLY=segment: one part)
 	@python3 docker/setup.py --group bench
 	@$(PYTHON) scripts/bench.py $(if $(ONLY),--only $(ONLY))
+	@$(if $(ONLY),,$(PYTHON) scripts/bench_train.py)
+
+bench-train: $(READY) ## time and memory of training and speaking against the usual way
+	@$(PYTHON) scripts/bench_train.py
 
 bench-diarize: ## how well diarize does on real voices (DATA=folder with digits_fsdd/ and meeting_ami/)
 	@python3 docker/setup.py --group bench

@@ -16,11 +16,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxmake.errors import ConfigError
-from voxmake.nets.world import World, follow, relaunch, under_torchrun
+from voxmake.nets.world import World, choose_gpus, follow, under_torchrun
 from voxmake.run.digest import tree_digest
 from voxmake.run.entry import parser, run_stage
 from voxmake.run.stage import PROJECT_ROOT, Stage, data_root
@@ -72,11 +73,11 @@ def work(run: Run, world: World | None) -> None:
     data = preflight.read_dataset(run, spec)
     folder = run.path / "training"
     folder.mkdir(exist_ok=True)
-    model, tokenizer = starting_voice(run, data, folder / "start")
+    tokenizer = starting_voice(run, data, folder / "start")[1]
+    data = replace(data, sentences=speakable(data.sentences, spec, tokenizer))
     train, validation = usable(run, data, tokenizer)
-    preflight.check_sizes(len(train), len(validation), spec.batch_size, "train_mms.batch_size")
+    preflight.check_sizes(data, train, validation, spec.batch_size, "train_mms.batch_size")
     told = train_voice(run, world, data, train, validation, folder)
-    del model
     publish_voice(run, data, folder, told)
     spoken = speak(run, data.sentences)
     measure(run, data, train, spoken, told)
@@ -90,8 +91,6 @@ def starting_voice(run: Run, data: Data, folder: Path) -> tuple[Any, Any]:
     from voxmake.vits import voice
 
     spec = run.config.train_mms
-    if folder.is_dir():
-        return voice.load_voice(folder)
     torch.manual_seed(run.config.seed)
     if (base := base_folder(spec)) is None:
         texts = [row["text"] for row in data.rows]
@@ -108,9 +107,10 @@ def starting_voice(run: Run, data: Data, folder: Path) -> tuple[Any, Any]:
         voice.set_speakers(model, data.speakers)
         tokenizer = report_characters(run, data, model, tokenizer)
         made = model, tokenizer
-    fresh = folder.with_name("start.new")
-    voice.save_voice(*made, fresh)
-    fresh.rename(folder)
+    if not folder.is_dir():
+        fresh = folder.with_name("start.new")
+        voice.save_voice(*made, fresh)
+        fresh.rename(folder)
     return made
 
 
@@ -133,6 +133,21 @@ def report_characters(run: Run, data: Data, model: Any, tokenizer: Any) -> Any:
     if run.config.train_mms.missing_characters != "add":
         return tokenizer
     return voice.add_characters(model, tokenizer, lacking)
+
+
+def speakable(sentences: list[str], spec: TrainMms, tokenizer: Any) -> list[str]:
+    """The sentences that have a character which the voice knows.
+
+    Raises:
+        ConfigError: the config names one that has none, or none is left.
+    """
+    from voxmake.vits.voice import tokens_of
+
+    left = [text for text in sentences if tokens_of(tokenizer, text)]
+    if not left or (spec.sentences and len(left) < len(sentences)):
+        silent = [text for text in sentences if text not in left]
+        raise ConfigError(f"train_mms.sentences: the voice knows no character of {silent}: give other sentences")
+    return left
 
 
 def usable(run: Run, data: Data, tokenizer: Any) -> tuple[list[Any], list[Any]]:
@@ -185,7 +200,7 @@ def train_voice(
         run.log.info("training is done already")
     else:
         if world is None:
-            relaunch(execution.gpus)
+            choose_gpus(execution.gpus)
             world = World(job.threads)
         run.notes |= {"device": str(world.device), "processes": world.size}
         world.share(job)

@@ -87,7 +87,7 @@ def work(run: Run) -> None:
         )
     espeak_voice = spec.espeak_voice or ESPEAK.get(data.language, data.language)
     train, validation = usable(run, data, espeak_voice)
-    preflight.check_sizes(len(train), len(validation), spec.batch_size, "train_piper.batch_size")
+    preflight.check_sizes(data, train, validation, spec.batch_size, "train_piper.batch_size")
     folder = run.path / "training"
     folder.mkdir(exist_ok=True)
     told = train_voice(run, data, train, validation, espeak_voice, folder)
@@ -139,8 +139,16 @@ def train_voice(
         return json.loads((folder / "told.json").read_text(encoding="utf-8"))
     from voxmake.vits import piper_adapter
 
+    # Piper numbers speakers as they come: the first clips are one of each, in the dataset's order.
+    first = {clip.speaker_id: clip for clip in reversed(train)}
+    train = [first[number] for number in sorted(first)] + [c for c in train if c is not first[c.speaker_id]]
+    names = {int(row["speaker_id"]): row["speaker"] for row in data.rows}
     rows = [
-        [clip.path.relative_to(data.path).as_posix(), *([str(clip.speaker_id)] if data.speakers > 1 else []), clip.text]
+        [
+            clip.path.relative_to(data.path).as_posix(),
+            *([names[clip.speaker_id]] if data.speakers > 1 else []),
+            clip.text,
+        ]
         for clip in (*train, *validation)
     ]
     text = io.StringIO()
@@ -151,7 +159,8 @@ def train_voice(
     job = piper_adapter.PiperJob(
         folder, folder / "clips.csv", data.path, len(train), data.speakers, data.rate_hz, espeak_voice, run.config.seed,
         spec, None if spec.checkpoint is None else PROJECT_ROOT / spec.checkpoint,
-        execution.gpus[0] if execution.gpus else None, execution.workers or len(os.sched_getaffinity(0)), hearing(data, espeak_voice) if spec.evaluate_cer else None,
+        execution.gpus[0] if execution.gpus else None, execution.workers or len(os.sched_getaffinity(0)), tuple(tuple(phoneme_ids(espeak_voice, text)) for text in data.sentences),
+        hearing(data) if spec.evaluate_cer else None,
     )  # fmt: skip
     quiet_lightning()
     told = piper_adapter.fit(job, run.log.info) | {"batch_size": spec.batch_size}
@@ -169,26 +178,12 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def hearing(data: Data, espeak_voice: str) -> Any:
-    """What an evaluation asks of the voice: the error rate of its sentences."""
-    import torch
-
+def hearing(data: Data) -> Any:
+    """The error rate of the sentences' audio."""
     from voxmake.vits.measure import Ear
 
     ear = Ear(data.recogniser, data.language)
-    ids = [phoneme_ids(espeak_voice, text) for text in data.sentences]
-
-    def hear(voice: Any) -> dict[str, float]:
-        spoken = []
-        with torch.no_grad():
-            for text, numbers in zip(data.sentences, ids, strict=True):
-                tokens = torch.tensor([numbers], device=voice.device)
-                sid = torch.tensor([0], device=voice.device) if data.speakers > 1 else None
-                made = voice(tokens, torch.tensor([len(numbers)], device=voice.device), [0.667, 1.0, 0.8], sid=sid)
-                spoken.append((text, made.reshape(-1).float().cpu().numpy()))
-        return {"val_cer": ear.mean_cer(spoken, data.rate_hz)}
-
-    return hear
+    return lambda spoken: ear.mean_cer(zip(data.sentences, spoken, strict=True), data.rate_hz)
 
 
 def publish_voice(run: Run, data: Data, folder: Path, told: dict[str, Any], espeak_voice: str) -> list[tuple[str, Any]]:
@@ -228,6 +223,9 @@ def publish_voice(run: Run, data: Data, folder: Path, told: dict[str, Any], espe
     run.write_text("model/tokens.txt", "".join(f"{symbol} {number}\n" for number, symbol in tokens))
     run.add_file("model/model.onnx")
     (run.path / "checkpoints").mkdir(exist_ok=True)
+    shutil.copytree(folder / "tensorboard", run.path / "tensorboard", dirs_exist_ok=True)
+    for path in sorted((run.path / "tensorboard").iterdir()):
+        run.add_file(f"tensorboard/{path.name}")
     for path in sorted((folder / "best").glob("*.ckpt")):
         shutil.copy(path, run.path / "checkpoints" / path.name)
         run.add_file(f"checkpoints/{path.name}")

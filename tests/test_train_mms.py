@@ -111,7 +111,9 @@ def test_killed_and_resumed_gives_the_same(trained):
 def test_a_voice_is_the_base_of_the_next(trained):
     folder, flags, _ = trained
     flags = [*flags, "--set", f"train_mms.base_model={folder / 'whole' / 'model'}", "--set", "train_mms.max_steps=1"]
+    flags += ["--set", "train_mms.batch_size=null"]
     said = train([*flags, "--set", "train_mms.gate_loss_ratio=0.0001"], folder / "tuned", expect=1)
+    assert "found from free memory" in said
     assert "gate FAIL: validation_mel_ratio" in said, "a gate that fails says so, and the outputs are there"
     first = json.loads((folder / "tuned" / "training_log.json").read_text())["evaluations"][0]
     last = json.loads((folder / "whole" / "training_log.json").read_text())["evaluations"][-1]
@@ -127,6 +129,12 @@ def test_sizes_are_checked_before(tmp_path):
     none.mkdir()
     flags = dataset(none, train=4, validation=0)
     assert "raise dataset.validation_ratio" in train(flags, none / "out", expect=65)
+
+
+def test_a_sentence_that_nobody_can_speak(trained, tmp_path):
+    _, flags, _ = trained
+    said = train([*flags, "--set", "train_mms.sentences=['123']"], tmp_path / "out", expect=2)
+    assert "the voice knows no character of ['123']" in said
 
 
 def test_a_base_of_another_rate_is_refused(trained, tmp_path):

@@ -31,6 +31,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.utils.data import Sampler, Subset
 
 from voxmake.errors import ConfigError, Failure
+from voxmake.nets.board import Board
 from voxmake.vits import align
 from voxmake.vits.batches import random_of
 from voxmake.vits.objective import discriminators
@@ -90,7 +91,7 @@ class Voice(VitsModel):
         super().__init__(**keys)
         if (width := self.hparams.get("discriminator_width", 1.0)) < 1:
             self.model_d = _Judge(width)
-        self.after_validation: Callable[[Voice], dict[str, float]] | None = None
+        self.after_validation: Callable[[], dict[str, float]] | None = None
 
     def on_train_epoch_end(self) -> None:
         """Fault 5."""
@@ -100,7 +101,7 @@ class Voice(VitsModel):
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         if self.after_validation is not None and not self.trainer.sanity_checking:
-            self.log_dict(self.after_validation(self))
+            self.log_dict(self.after_validation())
 
 
 class _Order(Sampler):
@@ -151,7 +152,8 @@ class PiperJob:
         folder: checkpoints and the log are kept there.
         csv: `wav|text` or `wav|speaker|text`, training rows first.
         train_count: how many of its rows are trained on.
-        hear: of the sentences spoken by a voice, at an evaluation: `val_cer`, or nothing.
+        sentences: phoneme ids of what is spoken at every evaluation.
+        hear: mean CER of the sentences' audio, float32, or None if nobody listens.
     """
 
     folder: Path
@@ -166,7 +168,8 @@ class PiperJob:
     checkpoint: Path | None = None
     gpu: int | None = None
     threads: int = 1
-    hear: Callable[[Voice], dict[str, float]] | None = None
+    sentences: tuple[tuple[int, ...], ...] = ()
+    hear: Callable[[list[np.ndarray]], float] | None = None
 
 
 def make_voice(job: PiperJob) -> Voice:
@@ -238,18 +241,35 @@ class _Watch(Callback):
         self.job, self.say, self.epochs = job, say, epochs
         # Not `log`: Lightning gives a callback the module's function of that name.
         self.lines, self.evaluations, self.bad, self.stopped = [], [], 0, "epochs"
+        self.board: Board | None = None
+        self.board_bytes, self.spoken = 0, []
 
     def state_dict(self) -> dict[str, Any]:
-        return {"log": self.lines, "evaluations": self.evaluations}
+        size = self.board.size_bytes() if self.board else 0
+        return {"log": self.lines, "evaluations": self.evaluations, "board_bytes": size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.lines, self.evaluations = state["log"], state["evaluations"]
+        self.lines, self.evaluations, self.board_bytes = state["log"], state["evaluations"], state["board_bytes"]
 
-    def on_train_epoch_start(self, trainer: Any, voice: Any) -> None:
-        torch.manual_seed(int(random_of(self.job.seed, "noise", trainer.current_epoch).integers(2**31)))
+    def on_fit_start(self, trainer: Any, voice: Any) -> None:
+        self.board = Board(self.job.folder / "tensorboard", self.board_bytes)
+
+    def speak(self, voice: Voice) -> dict[str, float]:
+        """The sentences, for the board; and their CER, if somebody listens."""
+        self.spoken = []
+        with torch.no_grad():
+            for numbers in self.job.sentences:
+                tokens = torch.tensor([numbers], device=voice.device)
+                sid = torch.tensor([0], device=voice.device) if self.job.speakers > 1 else None
+                made = voice(tokens, torch.tensor([len(numbers)], device=voice.device), [0.667, 1.0, 0.8], sid=sid)
+                self.spoken.append(made.reshape(-1).float().cpu().numpy())
+        return {} if self.job.hear is None else {"val_cer": self.job.hear(self.spoken)}
+
+    def on_train_batch_start(self, trainer: Any, voice: Any, batch: Any, batch_idx: int) -> None:
+        torch.manual_seed(int(random_of(self.job.seed, "noise", trainer.current_epoch, batch_idx).integers(2**31)))
 
     def on_validation_start(self, trainer: Any, voice: Any) -> None:
-        # What is measured hangs on the weights alone; training draws anew at its next epoch.
+        # What is measured hangs on the weights alone; training draws anew for each batch.
         torch.manual_seed(self.job.seed)
 
     def on_train_batch_end(self, trainer: Any, voice: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -268,6 +288,7 @@ class _Watch(Callback):
         total = min(self.epochs * per_epoch, spec.max_steps or math.inf)
         if step % spec.logging_steps == 0 or step == total:
             self.lines.append({"step": step, "epoch": trainer.current_epoch} | values)
+            self.board.scalars(step, {f"train/{name}": value for name, value in values.items()})
             told = " | ".join(
                 f"{name} {values[name]:9.3f}" for name in ("loss_g", "mel", "kl", "dur", "gen", "fm", "disc")
             )
@@ -277,7 +298,7 @@ class _Watch(Callback):
         if spec.max_steps is not None and step >= spec.max_steps:
             self.stopped, trainer.should_stop = "max_steps", True
 
-    def on_validation_epoch_end(self, trainer: Any, voice: Any) -> None:
+    def on_validation_end(self, trainer: Any, voice: Any) -> None:
         if trainer.sanity_checking:
             return
         free = shutil.disk_usage(self.job.folder).free / 1e9
@@ -292,6 +313,9 @@ class _Watch(Callback):
         }
         step = (trainer.current_epoch + 1) * trainer.num_training_batches
         self.evaluations.append({"step": step, "epoch": trainer.current_epoch} | found)
+        self.board.scalars(step, {f"validation/{name}": value for name, value in found.items()})
+        for number, samples in enumerate(self.spoken):
+            self.board.audio(step, f"sentence {number}", samples, self.job.rate_hz)
         self.say(
             f"evaluation after epoch {trainer.current_epoch}: " + " ".join(f"{k} {v:.4f}" for k, v in found.items())
         )
@@ -314,7 +338,6 @@ def fit(job: PiperJob, say: Callable[[str], None]) -> dict[str, Any]:
             own = voice.state_dict()
             own.update({k: v for k, v in state.items() if k in own and own[k].shape == v.shape})
             voice.load_state_dict(own)
-    voice.after_validation = job.hear
     data = Clips(
         job.train_count, job.seed, csv_path=job.csv, cache_dir=job.folder / "cache", espeak_voice=job.espeak_voice,
         config_path=job.folder / "config.json", voice_name="voice", audio_dir=job.audio, trim_silence=False,
@@ -325,6 +348,7 @@ def fit(job: PiperJob, say: Callable[[str], None]) -> dict[str, Any]:
     if resumed is not None and resumed != last:
         epochs += int(read_checkpoint(resumed)["epoch"]) + 1
     watch = _Watch(job, say, epochs)
+    voice.after_validation = lambda: watch.speak(voice)
     kept = {
         "dirpath": job.folder / "best", "save_top_k": spec.keep_checkpoints, "mode": "min",
         "every_n_epochs": spec.eval_epochs, "auto_insert_metric_name": False, "save_on_train_epoch_end": False,
@@ -349,6 +373,7 @@ def fit(job: PiperJob, say: Callable[[str], None]) -> dict[str, Any]:
         enable_model_summary=False, default_root_dir=job.folder,
     )  # fmt: skip
     trainer.fit(voice, data, ckpt_path=resumed, weights_only=True if resumed else None)
+    watch.board.close()
     if trainer.interrupted:
         raise KeyboardInterrupt
     if trainer.should_stop and watch.stopped == "epochs":

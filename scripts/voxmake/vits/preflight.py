@@ -13,6 +13,7 @@ from voxmake.vits.spec import Gates
 
 if TYPE_CHECKING:
     from voxmake.run.run import Run
+    from voxmake.vits.batches import Clip
 
 HOP = 256  # samples of a frame, of MMS and Piper alike
 SENTENCES = 5
@@ -110,15 +111,20 @@ def refuse(run: Run, row: dict[str, str], reason: str, detail: str) -> None:
     run.log.warning("%s (%s): %s: %s", row["id"], row["source"], detail, REASONS[reason])
 
 
-def check_sizes(train: int, validation: int, batch_size: int | None, key: str) -> None:
-    """Enough clips for a batch and for validation.
+def check_sizes(data: Data, train: list[Clip], validation: list[Clip], batch_size: int | None, key: str) -> None:
+    """Enough clips for a batch, for validation, and one of each speaker.
 
     Raises:
         BadInput: there are not; says what to do.
     """
-    if train < (batch_size or 1):
+    if lost := sorted(set(range(data.speakers)) - {clip.speaker_id for clip in train}):
+        names = sorted({row["speaker"] for row in data.rows if int(row["speaker_id"]) in lost})
         raise BadInput(
-            f"{train} clips to train on, a batch needs {batch_size or 1}: record more, reject less, or lower {key}"
+            f"no clip is left to train on of {', '.join(names) or lost}: record more, or leave them out of dataset.speakers"
+        )
+    if len(train) < (batch_size or 1):
+        raise BadInput(
+            f"{len(train)} clips to train on, a batch needs {batch_size or 1}: record more, reject less, or lower {key}"
         )
     if not validation:
         raise BadInput(
