@@ -16,7 +16,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from voxmake.bench import asr, preprocessing, quality, speech, units
+from voxmake.bench import asr, preprocessing, programme, quality, speech, units
 from voxmake.bench.measuring import CORES, fresh
 from voxmake.run.stage import PROJECT_ROOT
 
@@ -28,6 +28,7 @@ PARTS = {
     "quality": quality.quality,
     "asr": lambda scratch, rounds: asr.recognition(scratch) + asr.overhead(scratch) + asr.error_rates(rounds),
     "units": lambda scratch, rounds: units.rows(),
+    "programme": lambda scratch, rounds: programme.rows(),
 }
 
 
