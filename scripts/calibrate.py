@@ -18,17 +18,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import generate
-from voxmake.asr.spec import Validate, chosen_engine, model_digest, model_facts, model_path
+import tts
+from voxmake.asr.spec import Validate, chosen_engine, model_digest, model_path
 from voxmake.calibration.pairs import Found, Ingest, Pair, check_partner, find_pairs, lines
 from voxmake.calibration.spec import Calibrate, Judge
 from voxmake.errors import BadInput, Rejected
 from voxmake.run.entry import parser, reporting, run_stage
 from voxmake.run.stage import PROJECT_ROOT, Stage, data_root, load_config
 from voxmake.run.work import Item, Limits
+from voxmake.tts.spec import Tts
 from voxmake.writing import engine, items, material
 
 if TYPE_CHECKING:
     from voxmake.calibration.loop import Course
+    from voxmake.calibration.speech import Speaker
     from voxmake.calibration.trials import Trial
     from voxmake.run.run import Run
 
@@ -37,10 +40,14 @@ PROMPTS = (
 )  # fmt: skip
 GRAMMAR = "podcast_grammar.yaml"
 _RECOGNISER_KEYS = ("beam_size", "compute_type")
+# Scripts are spoken once, by one voice, as MP3: what concerns the checks and other formats decides nothing here.
+_NOT_SPOKEN = {
+    "voices", "file_format", "retries", "max_wer", "min_similarity", "longest_s", "shortest_s_per_word",
+}  # fmt: skip
 
 
 def outside(config: Any) -> dict[str, str]:
-    """The content of everything that is read: pairs, prompts, models."""
+    """The content of everything that is read: pairs, prompts, models (those of voice and recogniser as tts has them)."""
     from voxmake.run.digest import remembered_sha256
 
     spec = config.calibrate
@@ -56,8 +63,7 @@ def outside(config: Any) -> dict[str, str]:
     if spec.engine == "grammar":
         found["grammar"] = material.digest(folder / GRAMMAR)
     judge = {f"judge {name}": value for name, value in engine.model_digest(config.judge).items()}
-    heard = {f"recogniser {name}": value for name, value in model_facts(config.validation).items()}
-    return found | engine.model_digest(spec) | judge | heard
+    return found | engine.model_digest(spec) | judge | tts.outside(config)
 
 
 def result_keys(config: Any) -> dict:
@@ -65,9 +71,11 @@ def result_keys(config: Any) -> dict:
     keys = engine.result_keys(spec)
     hidden = ("pairs", "prompts", "max_cpu_s")
     recogniser = {name: getattr(config.validation, name) for name in _RECOGNISER_KEYS}
+    voice = tts.result_keys(config)["tts"]
     return {
         "calibrate": {name: value for name, value in keys.items() if name not in hidden},
         "judge": engine.result_keys(config.judge),
+        "tts": {name: value for name, value in voice.items() if name not in _NOT_SPOKEN},
         "recogniser": recogniser | {"engine": chosen_engine(config.validation)},
     }
 
@@ -76,7 +84,7 @@ STAGE = Stage(
     name="calibrate",
     version=1,
     summary="tune a podcast prompt against human episodes of the same papers",
-    sections={"calibrate": Calibrate, "judge": Judge, "validation": Validate},
+    sections={"calibrate": Calibrate, "judge": Judge, "validation": Validate, "tts": Tts},
     seeded=True,
     result_keys=result_keys,
     outside=outside,
@@ -87,6 +95,7 @@ def work(run: Run) -> None:
     from voxmake.calibration import loop, segments
     from voxmake.calibration.asking import Questions
     from voxmake.calibration.page import write_page
+    from voxmake.calibration.speech import TAKES
     from voxmake.calibration.trials import Bench
     from voxmake.calibration.writer import read_grammar
 
@@ -95,7 +104,7 @@ def work(run: Run) -> None:
     templates = items.read_prompts(folder, PROMPTS)
     found, ingested = ingest(run)
     grammar = read_grammar(folder / GRAMMAR) if spec.engine == "grammar" else None
-    bench = Bench(run, spec, run.config.judge, Questions(templates), grammar, generate.server)
+    bench = Bench(run, spec, run.config.judge, Questions(templates), grammar, speaker(run.config), generate.server)
     pairs = analyse(bench, ingested)
     training, held = divide(pairs, spec.hold_out, run.config.seed)
     bench.profile = segments.aggregate(
@@ -121,8 +130,17 @@ def work(run: Run) -> None:
         run.log.info("%s", line)
     write_stats(run, report)
     run.notes["trials"] = names  # the time of each trial stands in its name here and in the link, and in no result
+    run.leave_out(TAKES)
     run.publish(rows_out=len(pairs))
     link_trials(run, names)
+
+
+def speaker(config: Any) -> Speaker:
+    from voxmake.calibration.speech import Speaker
+    from voxmake.tts.pieces import read_lexicon
+
+    spec = config.tts
+    return Speaker(spec, tts.Speak, tts.Finish, read_lexicon(PROJECT_ROOT / spec.lexicon if spec.lexicon else None))
 
 
 # ---------------------------------------------------------------------------- pairs
@@ -253,7 +271,7 @@ def summary(
             if run.config.judge.engine != "measures"
             else {"engine": "measures", "model": "", "note": "named measures; no judge has read these scripts"},
             "recogniser": run.notes["recogniser"],
-            "voice": "espeak",
+            "voice": run.config.tts.engine,
         },
         "profile": profile,
         "pairs": {"training": [pair.id for pair in training], "hold_out": [pair.id for pair in held]},

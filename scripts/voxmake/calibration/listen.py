@@ -83,14 +83,3 @@ def read_mono(path: Path, spec: AudioSpec) -> np.ndarray:
     if np.abs(samples).max() < 10 ** (spec.silence_db / 20):
         raise Rejected("silent", f"no sample above {spec.silence_db:g} dBFS")
     return soxr.resample(samples, decoded.sample_rate_hz, RATE_HZ)
-
-
-def length_s(path: Path) -> float:
-    """Seconds of audio in a file that this tool made, counted by decoding it."""
-    import soundfile
-
-    with soundfile.SoundFile(path) as file:
-        frames = 0
-        while count := len(file.read(1 << 18, dtype="float32")):
-            frames += count
-        return frames / file.samplerate

@@ -1,67 +1,66 @@
-"""Scripts to MP3: the voice of a tts engine, encoded so that the same samples give the same bytes."""
+"""Scripts to MP3, by the workers of the tts stage: the same voices, pieces and levels as any programme's."""
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from voxmake.calibration.words import words
+from voxmake.run.work import Item, Limits
+from voxmake.tts.engine import seed_of
 
 if TYPE_CHECKING:
-    from voxmake.run.worker import Output
+    from voxmake.run.run import Run
 
-_BIT_RATE = "32k"
-
-
-class Speak:
-    """Worker: a script in, an MP3 and its length out."""
-
-    def __call__(self, payload: dict, output: Output) -> dict:
-        """payload: `text`, `file_name`. Row: file_name, duration_s."""
-        from voxmake.calibration.listen import length_s
-
-        path = output.path(payload["file_name"])
-        wav = path.with_suffix(".wav")
-        speak(payload["text"], wav)
-        encode_mp3(wav, path)
-        wav.unlink()
-        data = path.read_bytes()
-        output.write(payload["file_name"], data)
-        return {"file_name": payload["file_name"], "duration_s": round(length_s(path), 3)}
+TAKES = "takes"  # folder of raw samples, left out when the run is published
 
 
-def speak(text: str, out_path: Path) -> None:
-    import espeakng_loader
-    import numpy as np
-    import soundfile
+@dataclass(frozen=True)
+class Speaker:
+    """Who speaks.
 
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    rate_hz = library.espeak_Initialize(2, 0, str(espeakng_loader.get_data_path()).encode(), 0)
-    pieces: list[np.ndarray] = []
+    Attributes:
+        spec: section `tts`; speak, finish: the workers of scripts/tts.py; lexicon: as they read it.
+    """
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-    def took(wave, count, _events):
-        if wave and count:
-            pieces.append(np.ctypeslib.as_array(wave, (count,)).copy())
-        return 0
+    spec: Any
+    speak: type
+    finish: type
+    lexicon: dict[str, str]
 
-    library.espeak_SetSynthCallback(took)
-    data = text.encode()
-    library.espeak_SetVoiceByName(b"en-us")
-    library.espeak_Synth(data, len(data) + 1, 0, 0, 0, 1, None, None)
-    library.espeak_Synchronize()
-    soundfile.write(out_path, np.concatenate(pieces) if pieces else np.zeros(0, np.int16), rate_hz)
-
-
-def encode_mp3(wav: Path, mp3: Path) -> None:
-    """A WAV as MP3; the encoder's name and the time stay out of the file."""
-    import imageio_ffmpeg
-
-    subprocess.run(
-        [
-            imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", "-i", f"file:{wav}", "-ac", "1", "-b:a",
-            _BIT_RATE, "-map_metadata", "-1", "-fflags", "+bitexact", "-flags:a", "+bitexact", "-f", "mp3", f"file:{mp3}",
-        ],
-        check=True,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    def say(self, run: Run, name: str, scripts: Mapping[str, str], language: str) -> dict[str, dict]:
+        """File and length of each script's audio, `file_name` and `duration_s`; what the voice can't say is missing."""
+        payloads = {
+            f"{name}/{key}": {
+                "text": text, "language": language, "voice": self.spec.voice, "take": 1,
+                "seed": seed_of(run.config.seed, text, 1), "name": f"{TAKES}/{name}/{key}.f32",
+            }
+            for key, text in scripts.items()
+            if words(text)
+        }  # fmt: skip
+        spec = self.spec.model_dump(mode="json") | {"file_format": "mp3"}
+        todo = [Item(key, one, cost=len(one["text"]), source=key) for key, one in payloads.items()]
+        args = {"spec": spec, "lexicon": self.lexicon}
+        takes = run.map(todo, self.speak, args, Limits(), "scripts", again=True, on_gpus=self.spec.engine != "espeak")
+        for key, row in takes.items():
+            if row["error"]:
+                run.log.warning("%s: not spoken: %s", key, row["error"])
+        about = {"comment": f"voxmake: {self.spec.engine}; a machine speaks"}
+        good = [
+            Item(
+                key,
+                {
+                    "path": str(run.path / payloads[key]["name"]), "rate_hz": row["rate_hz"],
+                    "tags": {"title": key} | about, "name": f"{key}_audio.mp3",
+                },
+                source=key,
+            )
+            for key, row in takes.items()
+            if not row["error"]
+        ]  # fmt: skip
+        rows = run.map(good, self.finish, {"spec": spec}, Limits(), "clips", again=True)
+        return {
+            key.rpartition("/")[2]: {"file_name": f"{key}_audio.mp3", "duration_s": row["duration_s"]}
+            for key, row in rows.items()
+        }

@@ -12,9 +12,8 @@ from voxmake.calibration.asking import Asker, NoAnswer, Questions, read_coverage
 from voxmake.calibration.guidance import block_of, parse
 from voxmake.calibration.pairs import Pair
 from voxmake.calibration.segments import script_structure, structure
-from voxmake.calibration.speech import Speak
+from voxmake.calibration.speech import Speaker
 from voxmake.calibration.words import sentences, words
-from voxmake.run.work import Item, Limits
 from voxmake.writing.engine import seed_of
 
 if TYPE_CHECKING:
@@ -96,8 +95,17 @@ class Bench:
         serve: see `Asker`.
     """
 
-    def __init__(self, run: Run, spec: Any, judge: Any, questions: Questions, grammar: dict | None, serve: Callable):
-        self.run, self.spec, self.questions, self.grammar = run, spec, questions, grammar
+    def __init__(
+        self,
+        run: Run,
+        spec: Any,
+        judge: Any,
+        questions: Questions,
+        grammar: dict | None,
+        voice: Speaker,
+        serve: Callable,
+    ):
+        self.run, self.spec, self.questions, self.grammar, self.voice = run, spec, questions, grammar, voice
         self.measured = judge.engine == "measures"
         self.writer, self.judge = Asker(run, spec, serve), Asker(run, judge, serve)
         self.profile: dict[str, Any] = {}  # of the training pairs, once they are analysed
@@ -115,7 +123,7 @@ class Bench:
         """
         made = Trial(name, template, change)
         made.scripts = self.write(name, template, pairs, draw)
-        spoken = self.speak(name, made.scripts)
+        spoken = self.voice.say(self.run, name, made.scripts, self.spec.language)
         kinds = self.classify(name, made.scripts, {pair.id: pair.document for pair in pairs}, draw)
         covered, marks = self.judged(name, made.scripts, pairs, draw)
         for pair in pairs:
@@ -156,16 +164,6 @@ class Bench:
         for key, text in made.items():
             self.run.write_text(f"{name}/{key}_script.txt", text)
         return made
-
-    def speak(self, name: str, scripts: Mapping[str, str]) -> dict[str, dict]:
-        """File and length of each script's audio; a script that the voice can't speak is missing."""
-        items = [
-            Item(f"{name}/{key}", {"text": text, "file_name": f"{name}/{key}_audio.mp3"}, cost=len(text), source=key)
-            for key, text in scripts.items()
-            if words(text)
-        ]
-        rows = self.run.map(items, Speak, {}, Limits(), "scripts", again=True)
-        return {key.rpartition("/")[2]: row for key, row in rows.items()}
 
     def classify(
         self, name: str, scripts: Mapping[str, str], documents: Mapping[str, dict], draw: int
