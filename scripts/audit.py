@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 import generate
 from voxmake.errors import BadInput, Rejected
+from voxmake.run.digest import digest_of
 from voxmake.run.entry import parser, run_stage
 from voxmake.run.stage import PROJECT_ROOT, Stage
 from voxmake.run.work import Item, Limits
-from voxmake.writing import engine, items, material
+from voxmake.writing import engine, items, material, remember
+from voxmake.writing.verdicts import Case, compare, feedback, record, summarise, table_row
 
 if TYPE_CHECKING:
     from voxmake.run.run import Run
@@ -175,7 +175,7 @@ class Examine:
         return rows
 
     def script(self, payload: dict):
-        from voxmake.writing.rules import Script
+        from voxmake.writing.rule import Script
 
         personas, item = self.plan["personas"], payload["item"]
         hosts = tuple(one["name"] for name, one in personas.items() if name != item["dj"])
@@ -195,30 +195,6 @@ class Examine:
         return self.judge
 
 
-@dataclass
-class Case:
-    """One script on its way: its row in generate's table, its item, and every attempt with its verdict."""
-
-    row: dict
-    item: dict
-    history: list[dict] = field(default_factory=list)
-    error: str = ""  # why its first text has no verdict
-
-    @property
-    def state(self) -> str:
-        return "error" if self.error else self.last["state"]
-
-    @property
-    def last(self) -> dict:
-        """The attempt that counts: the one that passed, or the last one with a verdict."""
-        return [one for one in self.history if one["state"] != "error"][-1]
-
-    @property
-    def name(self) -> str:
-        kind = self.item["type"]
-        return self.item["name"] if kind == "intro" else f"{self.item['name']}_{kind}"
-
-
 def work(run: Run) -> None:
     spec = run.config.audit
     written = run.inputs["generate"]
@@ -236,9 +212,10 @@ def work(run: Run) -> None:
     summary["repeat_consistency"] = repeat(run, plan, cases)
     if people is not None:
         summary["human"] = compare(cases, people, run.config.seed)
+    auditor = generate.described_engine(spec) if spec.engine != "rules" else {"engine": "rules", "model": ""}
     for case in cases.values():
         name = f"audit/{case.item['dj']}/{case.state}/{case.name}_audit.json"
-        run.write_json(name, record(case, spec))
+        run.write_json(name, record(case, auditor))
     judged = [case for case in cases.values() if case.state != "error"]
     run.write_table("metadata.csv", COLUMNS, [table_row(case) for case in judged])
     run.write_json("summary.json", summary)
@@ -296,7 +273,20 @@ def ask(run: Run, plan: dict, todo: list[Item], again: bool) -> dict[str, dict]:
     with generate.server(run, spec) as base_url:
         args = {"spec": spec.model_dump(mode="json"), "base_url": base_url, "plan": known, "folder": spec.prompts,
                 "seed": run.config.seed}  # fmt: skip
-        return run.map(todo, Examine, args, Limits(), "scripts", batch=spec.batch_size, again=again)
+
+        def judged(items: list[Item], **options: Any) -> dict[str, dict]:
+            return run.map(items, Examine, args, Limits(), "scripts", batch=spec.batch_size, again=again, **options)
+
+        if spec.engine == "rules":  # judged again sooner than looked up
+            return judged(todo)
+        hosts = [one["name"] for one in plan["personas"].values()]
+        general = [STAGE.version, result_keys(run.config), outside(run.config), run.config.seed, hosts]
+        names = [plan["artists"], plan["titles"], plan["words_per_s"]]
+        keys = {
+            item.id: digest_of(general, names, plan["personas"][item.payload["item"]["dj"]], item.payload)
+            for item in todo
+        }
+        return remember.through("verdicts", run, todo, keys, judged, again)
 
 
 def rewrite(run: Run, plan: dict, failed: list[Case], attempt: int) -> dict[str, str]:
@@ -319,16 +309,6 @@ def rewrite(run: Run, plan: dict, failed: list[Case], attempt: int) -> dict[str,
     return {key.rpartition("@")[0]: row["text"] for key, row in made.items()}
 
 
-def feedback(case: Case) -> list[str]:
-    """What was wrong, one line each; of a quote only so much as shows what is meant."""
-    lines = [
-        f"{finding['detail']}" + (f" ({finding['evidence'][:60]})" if finding["evidence"] else "")
-        for one in case.history
-        for finding in one.get("findings", [])
-    ]
-    return list(dict.fromkeys(line.replace("\n", " ") for line in lines))
-
-
 def repeat(run: Run, plan: dict, cases: dict[str, Case]) -> dict | None:
     """How often a model says the same of the same text again; None for the rules, which always do."""
     from voxmake.writing.engine import seed_of
@@ -348,82 +328,6 @@ def repeat(run: Run, plan: dict, cases: dict[str, Case]) -> dict | None:
     rows = ask(run, plan, todo, again=True)
     same = sum(rows[f"{key}@again"]["state"] == judged[key].state for key in chosen if f"{key}@again" in rows)
     return {"scripts": len(rows), "same_verdict": same, "share": round(same / len(rows), 4) if rows else None}
-
-
-def summarise(cases: list[Case]) -> dict:
-    """summary.json. Rates are shares of the scripts with a verdict; errors are counted, never scored."""
-
-    def tally(some: list[Case]) -> dict:
-        return {state: sum(case.state == state for case in some) for state in ("passed", "failed", "error")}
-
-    def by(name: str) -> dict:
-        return {key: tally([c for c in cases if c.item[name] == key]) for key in sorted({c.item[name] for c in cases})}
-
-    count = tally(cases)
-    judged = count["passed"] + count["failed"]
-    first = sum(case.history[0]["state"] == "passed" for case in cases)
-    issues = Counter(
-        name for case in cases for one in case.history for name in {f["rule"] for f in one.get("findings", [])}
-    )
-    return {
-        "total_scripts": len(cases),
-        **count,
-        "pass_rate": round(count["passed"] / judged, 4) if judged else None,
-        "first_pass_rate": round(first / judged, 4) if judged else None,
-        "attempts": sum(len(case.history) for case in cases),
-        "by_dj": by("dj"),
-        "by_type": by("type"),
-        "common_issues": [
-            {"issue": name, "count": n} for name, n in sorted(issues.items(), key=lambda one: (-one[1], one[0]))
-        ],
-    }
-
-
-def compare(cases: dict[str, Case], people: dict, seed: int) -> dict:
-    """Agreement with people on the texts that they judged; an error is no verdict and is left out."""
-    from voxmake.writing.agreement import agreement
-
-    mine = {
-        (key, one["attempt"]): one["state"]
-        for key, case in cases.items()
-        for one in case.history
-        if one["state"] != "error"
-    }
-    pairs = [(mine[key], verdict) for key, verdict in sorted(people.items()) if key in mine]
-    return agreement(pairs, seed) | {"labels_without_a_verdict": len(people) - len(pairs)}
-
-
-def record(case: Case, spec: Any) -> dict:
-    """<artist-song>_audit.json: the verdict, what it rests on, and every attempt."""
-    counts = case.history[0] if case.error else case.last
-    return {
-        "id": case.item["id"],
-        "dj": case.item["dj"],
-        "type": case.item["type"],
-        "state": case.state,
-        "error": case.error or None,
-        "text": counts["text"],
-        "attempt": counts["attempt"],
-        "score": counts.get("score"),
-        "findings": counts.get("findings", []),
-        "criteria": counts.get("criteria"),
-        "auditor": generate.described_engine(spec) if spec.engine != "rules" else {"engine": "rules", "model": ""},
-        "writer": {"engine": case.row["engine"], "model": case.row["model"]},
-        "attempts": case.history,
-    }
-
-
-def table_row(case: Case) -> dict:
-    last = case.last
-    return case.row | {
-        "text": last["text"],
-        "state": case.state,
-        "attempt": last["attempt"],
-        "score": last["score"],
-        "rules": " ".join(dict.fromkeys(finding["rule"] for finding in last["findings"])),
-        "words": len(last["text"].split()),
-        "file_name": f"audit/{case.item['dj']}/{case.state}/{case.name}_audit.json",
-    }
 
 
 def tell(run: Run, summary: dict) -> None:

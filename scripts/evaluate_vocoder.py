@@ -188,7 +188,7 @@ def examine(run: Run, rows: list[dict[str, str]], corpus: Corpus) -> dict[str, d
         "vocoder": str(run.inputs["train_vocoder"].path), "units": str(run.inputs["encode_units"].path),
         "model": model_folder(run.config.units), "seed": run.config.seed,
     }  # fmt: skip
-    return run.map(items, Examine, args, Limits(), "clips")
+    return run.map(items, Examine, args, Limits(), "clips", on_gpus=True)
 
 
 def add_errors(run: Run, rows: list[dict], files: dict, number: dict[str, str], another: dict[str, dict]) -> None:

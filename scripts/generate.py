@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from voxmake.errors import ConfigError, Rejected
+from voxmake.run.digest import digest_of
 from voxmake.run.entry import parser, run_stage
 from voxmake.run.stage import PROJECT_ROOT, Stage
 from voxmake.run.work import Item, Limits
-from voxmake.writing import engine, items, material
+from voxmake.writing import engine, items, material, remember
 
 if TYPE_CHECKING:
     from voxmake.run.run import Run
@@ -41,7 +42,13 @@ class Generate(engine.TextModel):
         ["intro"], min_length=1, description="what is written: intro, outro, time, weather"
     )
     songs: int | None = Field(None, ge=1, description="how many songs of the catalog; null: all")
-    choose: Literal["first", "random"] = Field("first", description="which songs, where `songs` is fewer than all")
+    slots: int | None = Field(None, ge=1, description="how many times of day and weather reports; null: all")
+    only: list[str] | None = Field(
+        None, min_length=1, description="names of the items that are written, as in their files; null: all"
+    )
+    choose: Literal["first", "random"] = Field(
+        "first", description="which of them, where `songs` or `slots` is fewer than all"
+    )
     time_every_min: int = Field(30, ge=1, le=1440, description="minutes between two time announcements, from midnight")
     words: dict[items.Type, tuple[int, int]] = Field(
         {"intro": (12, 75), "outro": (8, 60), "time": (5, 35), "weather": (10, 60)},
@@ -92,6 +99,25 @@ def result_keys(config: Any) -> dict:
     """Where the files lie is no part of the result; what is in them is."""
     keys = engine.result_keys(config.generate)
     return {"generate": {key: v for key, v in keys.items() if key not in ("catalog", "weather", "personas", "prompts")}}
+
+
+# What chooses items, or is in the items already.
+_SELECTION = {
+    "djs", "content", "songs", "slots", "only", "choose", "time_every_min", "words", "words_per_s", "least_words",
+    "lyrics_chars",
+}  # fmt: skip
+
+
+def item_keys(config: Any, plan: dict) -> dict[str, str]:
+    """What decides each text of a plan, by id: a changed song, persona, prompt, model or seed changes only its items'."""
+    spec = config.generate
+    engine_keys = {key: v for key, v in result_keys(config)["generate"].items() if key not in _SELECTION}
+    general = {"version": STAGE.version, "keys": engine_keys, "seed": config.seed, **engine.model_digest(spec)}
+    found = {}
+    for item in plan["items"]:
+        prompts = {name: plan["prompts"][name] for name in ("system", item["type"])} if plan["prompts"] else {}
+        found[item["id"]] = digest_of(general, item, plan["personas"][item["dj"]], prompts)
+    return found
 
 
 STAGE = Stage(
@@ -198,7 +224,23 @@ def write(
         "prompts": plan["prompts"],
         "seed": run.config.seed,
     }
-    return run.map(todo, Write, args, Limits(), "scripts", batch=spec.batch_size, again=again)
+
+    def made(items: list[Item], **options: Any) -> dict[str, dict]:
+        return run.map(items, Write, args, Limits(), "scripts", batch=spec.batch_size, again=again, **options)
+
+    if spec.engine == "grammar":  # written again sooner than looked up
+        return made(todo)
+    keys = item_keys(run.config, plan | {"items": [item.payload["item"] for item in todo]})
+    asked = {
+        item.id: digest_of(
+            keys[item.payload["item"]["id"]],
+            item.payload["attempt"],
+            item.payload["feedback"],
+            plan["prompts"]["feedback"] if item.payload["feedback"] else "",
+        )
+        for item in todo
+    }
+    return remember.through("texts", run, todo, asked, made, again)
 
 
 def row(item: dict, plan: dict, spec: Any, made: dict) -> dict:

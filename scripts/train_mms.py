@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxmake.errors import ConfigError
-from voxmake.nets.world import World, follow, relaunch, under_torchrun
+from voxmake.nets.world import World, choose_gpus, follow, under_torchrun
 from voxmake.run.digest import tree_digest
 from voxmake.run.entry import parser, run_stage
 from voxmake.run.stage import PROJECT_ROOT, Stage, data_root
@@ -200,7 +200,7 @@ def train_voice(
         run.log.info("training is done already")
     else:
         if world is None:
-            relaunch(execution.gpus)
+            choose_gpus(execution.gpus)
             world = World(job.threads)
         run.notes |= {"device": str(world.device), "processes": world.size}
         world.share(job)

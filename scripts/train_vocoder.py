@@ -19,7 +19,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from voxmake.errors import BadInput, ConfigError
-from voxmake.nets.world import World, follow, relaunch, under_torchrun
+from voxmake.nets.world import World, choose_gpus, follow, under_torchrun
 from voxmake.run.entry import parser, run_stage
 from voxmake.run.stage import Stage
 from voxmake.run.work import Item, Limits
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from voxmake.run.run import Run
     from voxmake.run.worker import Output
     from voxmake.units.corpus import Corpus
-    from voxmake.vocoder.training import Job
+    from voxmake.vocoder.job import Job
 
 STAGE = Stage(
     name="train_vocoder",
@@ -56,13 +56,13 @@ class Prepare:
         import numpy as np
 
         from voxmake.units.features import RATE_HZ, read_16k
-        from voxmake.vocoder.data import FULL_SCALE, log_f0
+        from voxmake.vocoder.data import FULL_SCALE, pitch_of
 
         samples = read_16k(payload["path"])[: payload["frames"] * self.hop]
         levels = np.clip(np.round(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
         output.write(f"{payload['name']}.wave", levels.astype("<i2").tobytes())
         if self.pitch:
-            pitch = log_f0(samples, payload["frames"], self.hop, RATE_HZ)
+            pitch = pitch_of(samples, payload["frames"], self.hop, RATE_HZ)
             output.write(f"{payload['name']}.pitch", pitch.astype("<f4").tobytes())
         return {}
 
@@ -82,7 +82,7 @@ def work(run: Run, world: World | None) -> None:
     prepare(run, corpus, rows)
     job = job_of(run, corpus, rows)
     if world is None:
-        relaunch(run.config.execution.gpus)
+        choose_gpus(run.config.execution.gpus)
         world = World(job.threads)
     world.share(job)
     trainer = Trainer(world, job, run.log.info)
@@ -132,8 +132,8 @@ def scratch_name(row: dict) -> str:
 def job_of(run: Run, corpus: Corpus, rows: list[dict]) -> Job:
     """What every process is given; writes split.csv and the speakers."""
     from voxmake.vocoder.data import Clip, held_out
+    from voxmake.vocoder.job import Job
     from voxmake.vocoder.model import Facts
-    from voxmake.vocoder.training import Job
 
     spec = run.config.vocoder
     try:

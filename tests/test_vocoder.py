@@ -140,3 +140,19 @@ def test_torchrun_trains_one_run(trained):
     for told in ("train_vocoder: 20 in, 20 out, 0 rejected", "is done already"):
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=200)
         assert done.returncode == 0 and told in done.stderr, done.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_from_units_to_a_tested_vocoder(tmp_path):
+    """Motifs compress, the validation falls by a third, and on no measure is another utterance nearer (exit code 0)."""
+    environment = os.environ | {"VOXMAKE_DATA": str(tmp_path)}
+    names = ("collect", "preprocess", "segment", "encode_units", "discover_motifs", "train_vocoder", "evaluate_vocoder")
+    for name in names:
+        command = [sys.executable, ROOT / f"scripts/{name}.py", "--config", ROOT / "configs/demo.yaml"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+    found = {name: json.loads((tmp_path / f"projects/demo/{name}/stats.json").read_text()) for name in names}
+    assert found["discover_motifs"]["compression"]["value"] > 1.5
+    assert found["train_vocoder"]["validation_fall"]["value"] > 0.3
+    assert found["train_vocoder"]["collapse_alarms"]["value"] == 0
+    assert found["evaluate_vocoder"]["mcd_db"]["value"] < 8 and found["evaluate_vocoder"]["stoi"]["value"] > 0.6

@@ -26,6 +26,7 @@ from voxmake.run.store import WorkDir
 
 sys.path.insert(0, str(Path(__file__).parent / "asr"))
 DEMO = ROOT / "data/demo/recordings"
+PATIENCE_S = 1200  # with a run that takes seconds, on a machine that has other things to do
 
 
 def publish(folder: Path, rows: list[dict], audio: dict[str, bytes]) -> list[str]:
@@ -74,7 +75,7 @@ def validate(tmp_path, monkeypatch):
 
         def __call__(self, inputs, *flags, output, expect=0):
             flags = ("--output", str(tmp_path / output), *flags)
-            code, self.told = run(tmp_path, "whisper_validate", *inputs, *flags, timeout_s=1200)
+            code, self.told = run(tmp_path, "whisper_validate", *inputs, *flags, timeout_s=PATIENCE_S)
             assert code == expect, self.told
             return tmp_path / output
 
@@ -230,7 +231,7 @@ def test_killed_at_random_instants(graph, kills):
         return data
 
     begun_s = time.monotonic()
-    assert run(graph, "whisper_validate", data=fresh("quiet"))[0] == 0
+    assert run(graph, "whisper_validate", data=fresh("quiet"), timeout_s=PATIENCE_S)[0] == 0
     lasts_s, expected = time.monotonic() - begun_s, results(graph, "quiet")
     chosen, killed = random.Random(1), 0
     for attempt in range(4 * kills):
@@ -243,13 +244,13 @@ def test_killed_at_random_instants(graph, kills):
             alive = bool(workers)
             for worker in workers[:1]:
                 os.kill(worker, signal.SIGKILL)
-            _, told = process.communicate(timeout=60)
+            _, told = process.communicate(timeout=PATIENCE_S)
             assert process.returncode == 0, told  # a worker's death needs nobody's help
         else:
             kill(process, "group" if whom == "all" else whom)
-            process.communicate(timeout=60)
+            process.communicate(timeout=PATIENCE_S)
         for _ in range(300):  # make's orphan goes on under the lock; workers of a killed script die a moment after it
-            code, told = run(graph, "whisper_validate", data=data)
+            code, told = run(graph, "whisper_validate", data=data, timeout_s=PATIENCE_S)
             if code != 75:
                 break
             time.sleep(0.1)
@@ -273,14 +274,14 @@ def test_a_cluster_of_two_nodes_of_which_one_is_lost(graph, monkeypatch):
 
     for data in ("quiet", "undisturbed", "lost"):
         shutil.copytree(graph / "before", graph / data, symlinks=True)
-    assert run(graph, "whisper_validate", data="quiet")[0] == 0
+    assert run(graph, "whisper_validate", data="quiet", timeout_s=PATIENCE_S)[0] == 0
     expected = results(graph, "quiet")
     head = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         other = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
         flags = ("--set", "execution.engine=ray", "--set", f"execution.ray_address={cluster.address}")
-        code, told = run(graph, "whisper_validate", *flags, data="undisturbed")
+        code, told = run(graph, "whisper_validate", *flags, data="undisturbed", timeout_s=PATIENCE_S)
         assert code == 0, told
         assert results(graph, "undisturbed") == expected
 
@@ -291,7 +292,7 @@ def test_a_cluster_of_two_nodes_of_which_one_is_lost(graph, monkeypatch):
             time.sleep(0.05)
             lines = sum(len(path.read_text().splitlines()) for path in graph.glob("lost/runs/*/.journal-*"))
         cluster.remove_node(other, allow_graceful=False)
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, told
         assert results(graph, "lost") == expected
         assert "decoder_crash" not in told
@@ -342,5 +343,7 @@ def test_planted_defects_of_a_real_voice(validate, real):
         have, want = {n for n, k in found.items() if k == kind}, {n for n, k in truth.items() if k == kind}
         right[kind] = len(have & want) / len(want)
         print(f"{kind}: precision {len(have & want) / max(len(have), 1):.2f}, recall {right[kind]:.2f}")
-    assert recall >= 0.95
-    assert right["wrong_text"] >= 0.9
+    assert recall >= 0.95 and len(spoilt & flagged) / len(flagged) >= 0.85
+    # The recogniser mishears much of what is left of a spoilt clip; then its text is called wrong (docs/validation.md).
+    assert right["wrong_text"] >= 0.95 and right["cut_end"] >= 0.8
+    assert right["cut_start"] >= 0.6 and right["missing_words"] >= 0.5

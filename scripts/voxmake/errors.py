@@ -149,4 +149,6 @@ REASONS: dict[str, str] = {
     "no_concepts": "the PDF has too little text to find concepts in: look whether it is the right file",
     "audit_error": "the auditor gave no valid verdict after all tries, or failed its canaries: run again; if it stays, "
     "take another model",
+    "speech_failed": "no take of the script was good, failures.json tells why: listen to another voice, add words to "
+    "tts.lexicon, or correct the script",
 }

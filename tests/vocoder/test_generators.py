@@ -23,6 +23,11 @@ def saved(folder, spec, speakers=()):
     return Vocoder(folder)
 
 
+def pitch_at(log_f0, frames=20):
+    hz = 150 * np.exp(log_f0)
+    return np.float32([[log_f0, 1, frame * 320 * hz / 16000 % 1] for frame in range(frames)])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("frames", [1, 7, 64])
 def test_a_unit_is_320_samples(kind, frames):
@@ -61,7 +66,7 @@ def test_the_context_is_what_a_sample_depends_on(kind):
 def test_speakers_and_pitch_are_inputs(tmp_path):
     vocoder = saved(tmp_path, INPUTS, ["ann", "ben"])
     units = np.arange(20)
-    low, high = (np.tile(np.float32([value, 1]), (20, 1)) for value in (-0.4, 0.4))
+    low, high = (pitch_at(value) for value in (-0.4, 0.4))
     ann = vocoder.speak(units, "a" * 64, "ann", low)
     assert not np.allclose(ann, vocoder.speak(units, "a" * 64, "ben", low))
     assert not np.allclose(ann, vocoder.speak(units, "a" * 64, "ann", high))
@@ -71,6 +76,22 @@ def test_speakers_and_pitch_are_inputs(tmp_path):
         vocoder.speak(units, "a" * 64, "eve", low)
     with pytest.raises(BadInput, match="needs it to speak"):
         vocoder.speak(units, "a" * 64, "ann")
+
+
+def test_pulses_have_the_period_that_was_asked_for():
+    """Phases of an impulse train: put together with flat magnitudes they are pulses, as many samples apart."""
+    body = Generator(20, 0, 320, INPUTS.model_copy(update={"speakers": False})).body
+    for log_f0 in (-0.5, 0.0, 0.6):
+        pitch = torch.from_numpy(pitch_at(log_f0, 60).T.copy())[None]
+        phase = body._pulse_phase(pitch)
+        assert phase.shape == (1, 641, 60)
+        wave = body._overlap(torch.polar(torch.ones_like(phase), phase))[0, 0, 3200:16000]
+        product = torch.fft.irfft(torch.fft.rfft(wave, 32768).abs() ** 2)[:400]
+        period = 16000 / (150 * np.exp(log_f0))
+        assert abs(int(product[50:].argmax()) + 50 - period * round((int(product[50:].argmax()) + 50) / period)) < 1.5
+        silent = pitch.clone()
+        silent[:, 1] = 0
+        assert not body._pulse_phase(silent).any()
 
 
 def test_units_of_another_tokeniser_are_refused(tmp_path):

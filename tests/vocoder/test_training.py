@@ -19,9 +19,9 @@ TINY = dict(
 
 def job(folder, every_s=1e9, speakers=(), **changes):
     from voxmake.vocoder.data import Clip
+    from voxmake.vocoder.job import Job
     from voxmake.vocoder.model import Facts
     from voxmake.vocoder.spec import VocoderSpec
-    from voxmake.vocoder.training import Job
 
     folder.mkdir(parents=True, exist_ok=True)
     clips = []

@@ -97,6 +97,7 @@ class Pocketsphinx:
         import pocketsphinx
 
         # Weight of the language model in all three passes; the model's own is 6.5, 8.5 and 9.5, for dictation of news.
+        # topn: Gaussians that score a frame; its own is 4. Both chosen on half of a real voice (docs/validation.md).
         weight = 6.0
         self.decoder = pocketsphinx.Decoder(
             samprate=RATE_HZ, lw=weight, fwdflatlw=weight, bestpathlw=weight, topn=8, loglevel="FATAL"

@@ -14,20 +14,19 @@ from typing import Any
 
 import numpy as np
 
+from voxmake.bench.measuring import row
+
 _FRAMES, _HELD_OUT, _CLUSTERS = 300_000, 20_000, 100
 _EPOCHS, _BATCH = 10, 10_000
 # Settings from the cheapest to the default, (frames in memory, passes over all): the first that is good enough counts.
 _LADDER = ((16384, 1), (65536, 1), (131072, 1), (262144, 2), (262144, 30))
 
-Row = Callable[..., dict[str, Any]]
 
-
-def rows(row: Row) -> list[dict[str, Any]]:
-    """`row` makes a line of bench.py's table."""
+def rows() -> list[dict[str, Any]]:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        return [*clustering(row, 39), *clustering(row, 1024), *synthesis(row), *training(row)]
+        return [*clustering(39), *clustering(1024), *synthesis(), *training()]
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -47,7 +46,7 @@ def _frames(dims: int, count: int, seed: int) -> np.ndarray:
     return centres[own] + spreads[own, None] * rng.standard_normal((count, dims), dtype=np.float32)
 
 
-def clustering(row: Row, dims: int) -> list[dict[str, Any]]:
+def clustering(dims: int) -> list[dict[str, Any]]:
     """Time to the held-out inertia of ten epochs of partial_fit, the default's time, and assignment by itself."""
     from sklearn.cluster import MiniBatchKMeans
 
@@ -110,7 +109,7 @@ def clustering(row: Row, dims: int) -> list[dict[str, Any]]:
     return found
 
 
-def synthesis(row: Row) -> list[dict[str, Any]]:
+def synthesis() -> list[dict[str, Any]]:
     """Real-time factors of the default generators, whole and in chunks of a second; how far chunks are from the whole."""
     import torch
 
@@ -154,7 +153,7 @@ def synthesis(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def training(row: Row) -> list[dict[str, Any]]:
+def training() -> list[dict[str, Any]]:
     """Steps a second of the default training against HiFi-GAN V1 with its own discriminators, batch 2."""
     import torch
 

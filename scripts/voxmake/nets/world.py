@@ -19,16 +19,16 @@ def under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def relaunch(gpus: list[int]) -> None:
-    """With several GPUs configured, become torchrun with one process for each; otherwise return."""
-    if len(gpus) < 2 or under_torchrun():
-        return
-    environment = os.environ | {
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # nvidia-smi's order, as execution.gpus counts
-        "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus)),
-    }
-    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={len(gpus)}", *sys.argv]
-    os.execve(sys.executable, [sys.executable, *command], environment)  # noqa: S606 - an argv list, no shell
+def choose_gpus(gpus: list[int]) -> None:
+    """Let this process see the GPU of `execution.gpus`, or none; with several, become torchrun with a process for each.
+
+    To be called outside of torchrun, before anything asks PyTorch for a GPU.
+    """
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # nvidia-smi's order, as execution.gpus counts
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+    if len(gpus) > 1:
+        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={len(gpus)}", *sys.argv]
+        os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - an argv list, no shell
 
 
 class World:

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import sqlite3
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from voxmake.errors import BadInput, ConfigError
 
 _BLOCK_BYTES = 1 << 20
 # A file changed this recently could change again within one tick of the file system's clock.
 _SETTLED_AFTER_NS = 2_000_000_000
+
+
+def digest_of(*values: Any) -> str:
+    """16 hex digits of the sha256 of plain data as canonical JSON."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def file_sha256(path: Path) -> str:

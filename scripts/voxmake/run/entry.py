@@ -46,17 +46,22 @@ def parser(doc: str) -> argparse.ArgumentParser:
         help="write here, a folder that must not exist (default: data/runs/STAGE/HASH)",
     )
     flags.add_argument(
-        "--limit", type=_positive, metavar="N", help="work on the first N items only, as a run of its own"
+        "--limit", type=positive, metavar="N", help="work on the first N items only, as a run of its own"
     )
     flags.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     flags.add_argument("--verbose", action="store_true", help="log more, tracebacks included")
     return flags
 
 
-def config_flags(flags: argparse.ArgumentParser) -> None:
+def config_flags(flags: argparse.ArgumentParser, default: Path | None = None) -> None:
     """--config and --set, alike for every script that reads a config."""
     flags.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help="the project's YAML, e.g. configs/demo.yaml"
+        "--config",
+        type=Path,
+        required=default is None,
+        default=default,
+        metavar="FILE",
+        help="the project's YAML, e.g. configs/demo.yaml",
     )
     flags.add_argument(
         "--set",
@@ -68,7 +73,7 @@ def config_flags(flags: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")

@@ -28,7 +28,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[3]
 STAGES = (
     "collect", "preprocess", "segment", "diarize", "prepare_dataset", "quality_report", "whisper_validate",
     "train_mms", "train_piper", "release", "encode_units", "discover_motifs", "train_vocoder", "evaluate_vocoder",
-    "generate", "audit",
+    "generate", "audit", "tts",
     "calibrate",
 )  # fmt: skip
 

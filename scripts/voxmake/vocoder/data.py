@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 FULL_SCALE = 32768.0
+BASE_HZ = 150.0  # of log-F0
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Clip:
     Attributes:
         units: int16, shape (frames,).
         wave: raw 16-bit samples at 16 kHz, at least frames x hop.
-        pitch: raw float32 [frames, 2] of log-F0 (0 where unvoiced) and voicing, or None.
+        pitch: raw float32 [frames, 3] as `pitch_of` gives it, or None.
         speaker: number, or 0.
     """
 
@@ -40,14 +41,14 @@ class Clip:
         index = np.arange(count) % inside
         pitch = None
         if self.pitch is not None:
-            pitch = np.fromfile(self.pitch, "<f4", inside * 2, offset=start * 8).reshape(inside, 2)[index]
+            pitch = np.fromfile(self.pitch, "<f4", inside * 3, offset=start * 12).reshape(inside, 3)[index]
         units = self.units[start : start + inside][index].astype(np.int64)
         return Batch(units, wave[index].reshape(-1).astype(np.float32) / FULL_SCALE, self.speaker, pitch)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Units and their samples: of one crop, shapes (F,), (F * hop,), (), (F, 2); of several with [B, …] before."""
+    """Units and their samples: of one crop, shapes (F,), (F * hop,), (), (F, 3); of several with [B, …] before."""
 
     units: np.ndarray
     wave: np.ndarray
@@ -122,11 +123,12 @@ def held_out(ids: Sequence[str], validation: int, test: int, seed: int) -> dict[
     return dict(zip(ranked, parts, strict=True))
 
 
-def log_f0(samples: np.ndarray, frames: int, hop: int, rate_hz: int) -> np.ndarray:
-    """Log-F0 and voicing at the middle of each unit's hop, shape (frames, 2) float32; unvoiced is (0, 0).
+def pitch_of(samples: np.ndarray, frames: int, hop: int, rate_hz: int) -> np.ndarray:
+    """Log-F0 and voicing at the middle of each unit's hop, and the phase at its start; shape (frames, 3) float32.
 
     WORLD's DIO, refined by StoneMask (Morise et al. 2009), 71 to 800 Hz: a tenth of Harvest's time. Logarithms are
-    relative to 150 Hz, so they are of the size of 1.
+    relative to 150 Hz, so they are of the size of 1; unvoiced they are 0. The phase, in periods, goes on through each unit at its
+    F0: part of the pitch, so that a chunk has the same as the whole.
 
     Raises:
         Failure: pyworld is not installed.
@@ -137,9 +139,10 @@ def log_f0(samples: np.ndarray, frames: int, hop: int, rate_hz: int) -> np.ndarr
     x = samples.astype(np.float64)
     rough, times = pyworld.dio(x, rate_hz, frame_period=1000 * hop / rate_hz / 2)
     f0 = pyworld.stonemask(x, rough, times, rate_hz)
-    middles = np.minimum(2 * np.arange(frames) + 1, len(f0) - 1)
-    voiced = f0[middles] > 0
-    found = np.zeros((frames, 2), np.float32)
-    found[voiced, 0] = np.log(f0[middles][voiced] / 150.0)
+    own = f0[np.minimum(2 * np.arange(frames) + 1, len(f0) - 1)]
+    voiced = own > 0
+    found = np.zeros((frames, 3), np.float32)
+    found[voiced, 0] = np.log(own[voiced] / BASE_HZ)
     found[:, 1] = voiced
+    found[1:, 2] = np.cumsum(own * hop / rate_hz)[:-1] % 1
     return found

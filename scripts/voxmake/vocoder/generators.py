@@ -8,12 +8,16 @@ arXiv 2409.01995).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
+
+from voxmake.units.features import RATE_HZ
+from voxmake.vocoder.data import BASE_HZ
 
 AUXILIARY_MELS = 80
 _KERNEL = 7  # of every convolution at the units' rate
@@ -39,7 +43,7 @@ def _blocks(count: int, dim: int, of: int) -> nn.Sequential:
 
 
 class Front(nn.Module):
-    """Units [B, F], and speakers [B] and pitch [B, 2, F] where it was made with them, to [B, dim, F]."""
+    """Units [B, F], and speakers [B] and pitch [B, 3, F] where it was made with them, to [B, dim, F]."""
 
     def __init__(self, units: int, embedding: int, dim: int, layers: int, of: int, speakers: int, pitch: bool):
         super().__init__()
@@ -55,7 +59,7 @@ class Front(nn.Module):
         if self.speakers is not None:
             x = x + self.speakers(speakers)[:, :, None]
         if self.pitch is not None:
-            x = x + self.pitch(pitch)
+            x = x + self.pitch(pitch[:, :2])
         x = self.norm(self.enter(x).transpose(1, 2)).transpose(1, 2)
         return self.blocks(x)
 
@@ -73,13 +77,37 @@ class IstftBody(nn.Module):
         # Frames on either side that a sample depends on: blocks, and windows that overlap.
         self.context = layers * (_KERNEL // 2) + -(-fft // (2 * hop)) + 1
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, pitch: Tensor | None) -> Tensor:
         x = self.head(self.norm(self.blocks(x).transpose(1, 2)))
         with torch.autocast(x.device.type, enabled=False):
             magnitude, phase = x.float().transpose(1, 2).chunk(2, dim=1)
             # No more than 100, Vocos' limit: an exponential must not explode in early steps.
+            if pitch is not None:
+                phase = phase + self._pulse_phase(pitch.float())
             spectrum = torch.polar(torch.exp(magnitude).clamp(max=1e2), phase)
             return self._overlap(spectrum)
+
+    @torch.no_grad()
+    def _pulse_phase(self, pitch: Tensor) -> Tensor:
+        """Phases of the frames' spectra of pulses at this pitch, 0 where there are none. [B, 3, F] -> [B, bins, F].
+
+        The network adds its own to these: harmonics hang together from the first step on, as a source of sines or pulses
+        makes them in neural source-filter models (Wang et al. 2019, arXiv 1810.11946).
+        """
+        log_f0, voiced, start = pitch[..., None].unbind(1)  # [B, F, 1]
+        hz = BASE_HZ * torch.exp(log_f0)
+        within = torch.arange(self.hop, device=pitch.device)
+        phase = (start + hz * within / RATE_HZ) % 1
+        # The sum of all cosines below 7.6 kHz in closed form (Dirichlet's kernel).
+        harmonics = torch.floor(7600 / hz)
+        sine = torch.sin(math.pi * phase)
+        near = sine.abs() < 1e-4
+        kernel = torch.sin(math.pi * (2 * harmonics + 1) * phase) / torch.where(near, torch.ones_like(sine), sine)
+        pulses = voiced * torch.where(near, 2 * harmonics, kernel - 1)
+        cut = (self.fft - self.hop) // 2
+        wave = F.pad(pulses.flatten(1), (cut, self.fft - self.hop - cut))
+        frames = wave.unfold(-1, self.fft, self.hop) * self.hann
+        return torch.fft.rfft(frames).angle().transpose(1, 2)
 
     def _overlap(self, spectrum: Tensor) -> Tensor:
         """Inverse STFT with as many hops as frames: the window's half is cut off at both ends."""
@@ -183,6 +211,8 @@ class Generator(nn.Module):
     def forward(
         self, units: Tensor, speakers: Tensor | None = None, pitch: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Units [B, F], speakers [B], pitch [B, 2, F] to waves [B, 1, F * hop] and the front's log-mel [B, 80, F]."""
+        """Units [B, F], speakers [B], pitch [B, 3, F] to waves [B, 1, F * hop] and the front's log-mel [B, 80, F]."""
         x = self.front(units, speakers, pitch)
+        if isinstance(self.body, IstftBody):
+            return self.body(x, pitch if self.front.pitch is not None else None), self.mel(x)
         return self.body(x), self.mel(x)

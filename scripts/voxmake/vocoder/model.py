@@ -108,7 +108,7 @@ class Vocoder:
         Args:
             units: shape (frames,).
             tokeniser: sha256 of the tokeniser that made them.
-            speaker, pitch: what the vocoder was trained with; pitch as `data.log_f0` gives it, shape (frames, 2).
+            speaker, pitch: what the vocoder was trained with; pitch as `data.pitch_of` gives it, shape (frames, 3).
 
         Returns:
             float32 at 16 kHz, shape (frames * hop,).

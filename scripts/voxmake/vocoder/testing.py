@@ -33,19 +33,21 @@ class Examine:
     def __call__(self, payload: dict, output: Output) -> dict:
         """payload: `path` of the clip, `another` of the other utterance, `units`, `speaker`, `number` of the pair."""
         import numpy as np
+        import torch
 
         from voxmake.units.features import RATE_HZ, read_16k
         from voxmake.units.tokeniser import open_tokeniser
-        from voxmake.vocoder.data import log_f0
+        from voxmake.vocoder.data import pitch_of
         from voxmake.vocoder.measures import analyse, baseline, compare, unit_error
         from voxmake.vocoder.model import Vocoder
 
         if self.vocoder is None:
-            self.vocoder, self.tokeniser = Vocoder(self.folders[0]), open_tokeniser(self.folders[1])
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            self.vocoder, self.tokeniser = Vocoder(self.folders[0], device=device), open_tokeniser(self.folders[1])
         hop, units = self.tokeniser.grid.hop, np.array(payload["units"])
         wave = read_16k(payload["path"])[: len(units) * hop]
         facts = self.vocoder.facts
-        pitch = log_f0(wave, len(units), hop, RATE_HZ) if facts.spec.f0 else None
+        pitch = pitch_of(wave, len(units), hop, RATE_HZ) if facts.spec.f0 else None
         speaker = payload["speaker"] if facts.speakers else None
         made = {
             "vocoder": self.vocoder.speak(units, self.tokeniser.facts()["tokeniser"], speaker, pitch),

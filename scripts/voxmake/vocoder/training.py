@@ -12,8 +12,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,53 +30,14 @@ from voxmake.nets.discriminators import (
 from voxmake.nets.losses import LogMel, discriminator_loss, feature_matching, generator_loss
 from voxmake.nets.world import World
 from voxmake.units.features import RATE_HZ
-from voxmake.vocoder.data import Batch, Clip, Crops, middle
-from voxmake.vocoder.model import Facts, write_vocoder
+from voxmake.vocoder.data import Batch, Crops, middle
+from voxmake.vocoder.job import Job, Progress
+from voxmake.vocoder.model import write_vocoder
 from voxmake.vocoder.spec import VocoderSpec
 
 FINAL, LATEST = "vocoder_final", "vocoder_latest"
 _SMOOTHED = 3  # validations whose mean is watched
 _MEANS = ("mel", "auxiliary", "adversary", "features", "discriminator", "real", "fake", "gradient_g", "gradient_d")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a process needs to take part.
-
-    Attributes:
-        folder: the work folder; rank 0 writes there.
-        identity: of data and settings; a checkpoint of others is not used.
-        train, validation: clips.
-        threads: CPU cores, of all processes of this machine together.
-    """
-
-    folder: Path
-    facts: Facts
-    identity: str
-    train: list[Clip]
-    validation: list[Clip]
-    seed: int
-    checkpoint_every_s: float
-    threads: int
-
-
-@dataclass
-class Progress:
-    """Where a training is; all plain values."""
-
-    epoch: int = 0  # finished ones
-    step: int = 0
-    in_epoch: int = 0  # steps of the epoch that is under way
-    best: float = math.inf  # smoothed validation of what vocoder_final holds
-    mark: float = math.inf  # and that of the last one that was better by min_delta
-    waited: int = 0  # epochs since then
-    adversarial: bool = False  # the discriminators have their whole weight, and weights compete from there on
-    stopped: str = ""
-    low_steps: int = 0  # steps in a row that the discriminators' loss is below collapse_loss
-    high_steps: int = 0  # or not
-    discriminator_factor: float = 1.0  # of their learning rate
-    discriminator_every: int = 1
-    board_bytes: int = 0
 
 
 class Trainer:
@@ -141,8 +100,8 @@ class Trainer:
     def _end_epoch(self) -> None:
         means = (self.sums / self.at.in_epoch).tolist()
         self.sums.zero_()
+        row = {"epoch": self.at.epoch + 1, "step": self.at.step, "lr": _six(self.lr())}
         self.at.epoch, self.at.in_epoch = self.at.epoch + 1, 0
-        row = {"epoch": self.at.epoch, "step": self.at.step, "lr": _six(self.lr())}
         row |= {name: _six(value) for name, value in zip(_MEANS, means, strict=True)}
         self._validated(row)
         if self.at.waited >= self.spec.patience:

@@ -7,6 +7,7 @@ more, needs nothing else.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ def plan(spec: Any, seed: int, songs: list[Song], reports: list[Report], persona
     for dj, persona in personas.items():
         for kind in spec.content:
             low, high = spec.words[kind]
-            for name, source, facts in _facts(kind, spec, chosen, stems, reports, persona):
+            for name, source, facts in _few(kind, spec, seed, _facts(kind, spec, chosen, stems, reports, persona)):
                 room = {"min_words": low, "max_words": high}
                 if kind == "intro" and (runway_s := facts.get("runway_s")) is not None:
                     most = min(high, int(runway_s * spec.words_per_s))
@@ -48,6 +49,20 @@ def plan(spec: Any, seed: int, songs: list[Song], reports: list[Report], persona
     return sorted(items, key=lambda item: item["id"])
 
 
+def _few(kind: str, spec: Any, seed: int, facts: Iterable[tuple[str, str, dict]]) -> Iterator[tuple[str, str, dict]]:
+    """Those that the section asks for by name, and so many slots of the day."""
+    some = [one for one in facts if spec.only is None or one[0] in spec.only]
+    if kind in ("time", "weather") and spec.slots is not None:
+        order = sorted(some, key=lambda one: _lot(seed, one[0])) if spec.choose == "random" else some
+        taken = order[: spec.slots]
+        some = [one for one in some if one in taken]
+    yield from some
+
+
+def _lot(seed: int, *names: str) -> str:
+    return hashlib.sha256("\0".join([str(seed), *names]).encode()).hexdigest()
+
+
 def choose(spec: Any, seed: int, songs: list[Song]) -> list[Song]:
     """The songs of a run: all, the first so many, or so many by lot (each song's lot hangs on itself alone)."""
     if spec.songs is None:
@@ -55,10 +70,7 @@ def choose(spec: Any, seed: int, songs: list[Song]) -> list[Song]:
     if spec.choose == "first":
         return songs[: spec.songs]
 
-    def lot(song: Song) -> str:
-        return hashlib.sha256(f"{seed}\0{song.artist}\0{song.title}".encode()).hexdigest()
-
-    taken = sorted(songs, key=lot)[: spec.songs]
+    taken = sorted(songs, key=lambda song: _lot(seed, song.artist, song.title))[: spec.songs]
     return [song for song in songs if song in taken]
 
 

@@ -21,7 +21,8 @@ from voxmake.errors import BadInput, ConfigError
 from voxmake.run.config import parse_yaml
 from voxmake.writing.engine import EngineError, TextEngine, TextRequest, seed_of
 from voxmake.writing.items import Prompter, mark_of
-from voxmake.writing.rules import Script, findings, plain
+from voxmake.writing.rule import Script, plain
+from voxmake.writing.rules import findings
 
 CRITERIA = ("character_voice", "era", "natural_flow", "accuracy")
 _LOW_SCORE = 5  # a score of this or less must quote what it is about
