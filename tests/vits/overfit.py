@@ -42,7 +42,7 @@ def overfit(data: Path, folder: Path, steps: int, say=print, **keys):
     ]
     spec = TrainMms(**{
         "mode": "mini", "mini_epochs": 100000, "max_steps": steps, "batch_size": 4, "gradient_accumulation_steps": 1,
-        "learning_rate": 1e-3, "lr_decay": 0.999, "warmup_steps": 20, "eval_steps": 100, "save_steps": 10000,
+        "learning_rate": 1e-3, "lr_decay": 0.999, "warmup_steps": 20, "eval_steps": 50, "kl_weight": 0.02, "save_steps": 10000,
         "logging_steps": 10, "keep_checkpoints": 1, "min_free_disk_gb": 0, "discriminator_width": 0.1,
     } | keys)  # fmt: skip
     job = Job(folder, "overfit", 1, spec, 22050, clips, clips, [clips[0].text], threads=2)

@@ -62,10 +62,21 @@ def new_voice(
 
 
 def _initialise(model: Any) -> None:
-    """VITS' own starting point where transformers' is another: flows that begin as nothing, a quiet decoder."""
+    """VITS' own starting point: PyTorch's defaults, flows that begin as nothing, a quiet decoder.
+
+    transformers begins all convolutions by He's rule, several times as wide: log deviations of 5 and more, a KL
+    divergence in the thousands, and a posterior that collapses before the decoder has learnt to listen to it.
+    """
     import torch
+    from torch.nn.utils import parametrize
 
     with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv1d | torch.nn.Linear) and not parametrize.is_parametrized(module):
+                module.reset_parameters()
+        for layer in model.text_encoder.encoder.layers:
+            for projection in (layer.attention.q_proj, layer.attention.k_proj, layer.attention.v_proj):
+                torch.nn.init.xavier_uniform_(projection.weight)
         for layer in model.flow.flows:
             layer.conv_post.weight.zero_()
             layer.conv_post.bias.zero_()
