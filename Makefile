@@ -27,14 +27,14 @@ READY := $(ENVS)/core/.ready
 # Verbs that need the graph of CONFIG; the other ones work without a plan.
 STAGES := $(strip $(shell sed -n '/^STAGES = (/,/^)/s/[",()]//gp' scripts/voxmake/run/stage.py | sed "s/STAGES =//; s/#.*//"))
 # Short names for the stages that have long ones.
-SHORT := prepare:prepare_dataset quality:quality_report validate:whisper_validate units:encode_units motifs:discover_motifs
+SHORT := prepare:prepare_dataset quality:quality_report validate:whisper_validate units:encode_units motifs:discover_motifs vocoder:train_vocoder vocoder_test:evaluate_vocoder
 short_names := $(foreach pair,$(SHORT),$(firstword $(subst :, ,$(pair))))
 long_name = $(or $(patsubst $(1):%,%,$(filter $(1):%,$(SHORT))),$(1))
 GRAPH_VERBS := all $(STAGES) $(short_names)
 
 config_flags = --config '$(CONFIG)' $(foreach text,$(SET),--set '$(text)')
-# Run a script in the environment its engine needs.
-in_environment = $(ENVS)/$(1)/bin/python
+# Run a script in the environment its engine needs. Other environments than core are set up when one is first asked for.
+in_environment = $(if $(filter-out core,$(1)),VOXMAKE_ENVS='$(ENVS)' python3 docker/setup.py --env $(1) --wait && )$(ENVS)/$(1)/bin/python
 
 ifneq ($(filter $(GRAPH_VERBS),$(MAKECMDGOALS)),)
   ifeq ($(wildcard $(READY)),)
@@ -50,7 +50,7 @@ endif
 
 $(foreach name,$(short_names),$(eval .PHONY: $(name))$(eval $(name): $(call long_name,$(name))))
 
-.PHONY: help setup demo doctor listen list-pairs plan status why diff stale verify sweep upload lint test test-all docs bench bench-diarize docker-build docker-run
+.PHONY: help setup demo doctor listen report list-pairs plan status why diff stale verify sweep upload lint test test-all docs bench bench-train bench-diarize docker-build docker-run
 
 help: ## list the verbs
 	@echo 'usage: make VERB [CONFIG=configs/x.yaml] [SET="audio.target_db=-23 …"]'; echo
@@ -70,6 +70,9 @@ doctor: $(READY) ## check the rows and files of CONFIG's sources; copy nothing
 
 listen: $(READY) ## make the page to hear and correct what CONFIG made, in reports/
 	@$(PYTHON) scripts/listen.py $(config_flags)
+
+report: $(READY) ## make the page of what CONFIG made: graph, gates, plots, sounds, comparison; in reports/
+	@$(PYTHON) scripts/report.py $(config_flags)
 
 list-pairs: $(READY) ## list the pairs of papers and episodes that CONFIG calibrates with
 	@$(PYTHON) scripts/calibrate.py list-pairs $(config_flags)
@@ -120,6 +123,10 @@ docs: $(READY) ## write configs/base.yaml, configs/schema.json and the reference
 bench: ## measure speed and memory against the usual way, as ratios (ONLY=segment: one part)
 	@python3 docker/setup.py --group bench
 	@$(PYTHON) scripts/bench.py $(if $(ONLY),--only $(ONLY))
+	@$(if $(ONLY),,$(PYTHON) scripts/bench_train.py)
+
+bench-train: $(READY) ## time and memory of training and speaking against the usual way
+	@$(PYTHON) scripts/bench_train.py
 
 bench-diarize: ## how well diarize does on real voices (DATA=folder with digits_fsdd/ and meeting_ami/)
 	@python3 docker/setup.py --group bench

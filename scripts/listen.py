@@ -1,10 +1,10 @@
-"""Make the listening room: one page to hear suspects, samples and speakers, and to say what is wrong.
+"""Make the listening room: one page to hear suspects, samples, speakers and what a recogniser misheard, and to say what is wrong.
 
     python scripts/listen.py --config configs/demo.yaml
     make listen CONFIG=configs/demo.yaml
 
-Reads the runs that the config names (segment, diarize, prepare_dataset, quality_report; those that are
-there) and writes reports/<project>/listen/: open its index.html in any browser. What you decide there
+Reads the runs that the config names (segment, diarize, prepare_dataset, quality_report, whisper_validate; those
+that are there) and writes reports/<project>/listen/: open its index.html in any browser. What you decide there
 is saved as corrections.csv; name it in review.corrections and make diarize and prepare_dataset again.
 See docs/listening-room.md.
 """
@@ -16,12 +16,12 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from voxmake.errors import BadInput, OutputExists
-from voxmake.report.listen.room import CLIPS, DIARIZE, PREPARE, QUALITY
+from voxmake.errors import BadInput, ConfigError, OutputExists
+from voxmake.report.listen.room import CLIPS, DIARIZE, PREPARE, QUALITY, VALIDATE
 from voxmake.run.entry import config_flags, reporting
 from voxmake.run.stage import PROJECT_ROOT, Planned, load_config, plan_stage
 from voxmake.run.store import Lock
@@ -31,13 +31,16 @@ WITHOUT = {
     DIARIZE: "so no speakers",
     PREPARE: "so no splits, no normalised texts",
     QUALITY: "so no suspects, and clips drawn at random for samples",
+    VALIDATE: "so nothing of what a recogniser hears",
 }
 
 
 def plan(config: Any) -> dict[str, Planned]:
     """The runs that this config asks for, made or not: those of the clips and of what was found out about them."""
     known: dict[str, Planned] = {}
-    found = {name: plan_stage(name, config, known) for name in WITHOUT}
+    found = {name: plan_stage(name, config, known) for name in WITHOUT if name != VALIDATE}
+    with suppress(ConfigError):  # the recogniser's model may lie on another machine: then the page does without
+        found[VALIDATE] = plan_stage(VALIDATE, config, known)
     return {CLIPS: plan_stage("segment", config, known), **found}
 
 

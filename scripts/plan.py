@@ -16,10 +16,10 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterator
 from typing import Any
 
 from voxmake.errors import ConfigError
+from voxmake.run.compare import compare
 from voxmake.run.entry import config_flags, reporting
 from voxmake.run.stage import (
     PROJECT_ROOT,
@@ -141,15 +141,6 @@ def show_why(args: argparse.Namespace, config: Any) -> None:
         record = json.loads((link / "run.json").read_text(encoding="utf-8"))
         differences = list(compare(record["identity"], planned.identity))
         print("\n".join(f"  {line}" for line in differences) or f"  nothing differs from {record['hash']}")
-
-
-def compare(old: Any, new: Any, key: str = "") -> Iterator[str]:
-    """One line for each leaf that differs: `keys.audio.target_db: -20.0 -> -23.0`."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted({*old, *new}):
-            yield from compare(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
-    elif old != new:
-        yield f"{key}: {json.dumps(old, ensure_ascii=False)} -> {json.dumps(new, ensure_ascii=False)}"
 
 
 def main(argv: list[str] | None = None) -> int:

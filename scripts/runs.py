@@ -15,8 +15,8 @@ import argparse
 import json
 from pathlib import Path
 
-from plan import compare
 from voxmake.errors import BadInput, ConfigError
+from voxmake.run.compare import compare
 from voxmake.run.digest import file_sha256
 from voxmake.run.entry import reporting
 from voxmake.run.stage import PROJECT_ROOT, data_root

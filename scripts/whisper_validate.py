@@ -6,9 +6,10 @@
     make whisper_validate CONFIG=configs/demo.yaml SET='validation.gate_mean_similarity=0.85'
 
 Reads the run of prepare_dataset, changes nothing in it. Writes validation.csv (one row a clip: similarity,
-error rates, a class and whether it passed), SUMMARY.txt, runner.log and shard_reports/. Exit code 1: a gate
-says FAIL; all of that is written nevertheless. What was heard is remembered by the clip's content: other
-gates, other texts or one more clip recognise nothing twice. docs/validate.md explains classes and gates.
+error rates, a class and whether it passed), passed.csv (the dataset's rows that training may take), SUMMARY.txt,
+runner.log and shard_reports/. Exit code 1: a gate says FAIL; all of that is written nevertheless. What was heard
+is remembered by the clip's content: other gates, other texts or one more clip recognise nothing twice.
+docs/validation.md explains classes and gates.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def result_keys(config: Any) -> dict:
 
 STAGE = Stage(
     name="whisper_validate",
-    version=1,
+    version=2,
     summary="recognise every clip, compare it with its text, PASS or FAIL",
     sections={"validation": Validate},
     after=("prepare_dataset",),
@@ -64,7 +65,9 @@ def work(run: Run) -> None:
         run.write_text(name, text)
     run.write_text("SUMMARY.txt", summary(table, verdict, run.checks, engine))
     run.write_text("runner.log", runner_log(run, table))
-    if spec.sample is not None:
+    if spec.sample is None:
+        write_passed(run, rows, table)
+    else:
         run.write_text("asr_sample.tsv", asr_sample(table))
     write_stats(run, table, verdict)
     run.publish(rows_out=len(heard))
@@ -86,6 +89,12 @@ def runner_log(run: Run, table: list[dict[str, Any]]) -> str:
         errors = sum(row["class"] == "error" for row in members)
         lines.append(f"shard {shard}: {len(members)} clips, {errors} not recognised, exit code {int(errors > 0)}")
     return "\n".join(lines) + "\n"
+
+
+def write_passed(run: Run, rows: list[dict[str, str]], table: list[dict[str, Any]]) -> None:
+    """The rows of prepare_dataset's metadata.csv that passed, as they are; file_name is relative to that run."""
+    passed = {row["id"] for row in table if row["passed"] == "yes"}
+    run.write_table("passed.csv", list(rows[0]), [row for row in rows if row["id"] in passed])
 
 
 def write_stats(run: Run, table: list[dict[str, Any]], verdict: Any) -> None:

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
+# Tiny networks: threads that wait for each other, spinning, would take a hundred times as long on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 # Real human recordings, beside the checkout; never part of it. Tests that need them skip without.
 REAL = Path(os.environ.get("VOXMAKE_TEST_DATA") or ROOT.parent / "shared" / "data")

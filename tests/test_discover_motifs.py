@@ -16,6 +16,7 @@ import encode_units
 import preprocess
 from voxmake.run.run import csv_text
 from voxmake.run.store import WorkDir
+from voxmake.units.corpus import write_corpus
 from voxmake.units.features import Grid
 
 HOP_S = 0.02
@@ -68,7 +69,7 @@ def made(tmp_path_factory):
     table = csv_text(preprocess.COLUMNS, ([row.get(c, "") for c in preprocess.COLUMNS] for row in clips))
     publish(folder / "preprocess", preprocess.STAGE, {"metadata.csv": table} | audio)
     fake = Fake(folder / "fake")
-    encode_units.write_corpus(fake, clips, units, Grid(320, 400), "0" * 64)
+    write_corpus(fake, clips, units, Grid(320, 400), "0" * 64)
     counts = np.bincount(np.concatenate(list(units.values())), minlength=9)
     rows = [[u, counts[u], 0, 0, 0, "" if counts[u] == 0 else -60 if u == SILENCE else -20] for u in range(9)]
     files = {path.name: path.read_bytes() for path in fake.path.iterdir()}

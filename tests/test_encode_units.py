@@ -112,7 +112,7 @@ def test_same_bytes_with_one_worker_and_after_a_kill(speech):
         script(speech, name, data="one")
     # Killed at the second checkpoint of k-means, in the script itself; the next run goes on from there.
     program = (
-        "import os, signal, sys, encode_units; from voxmake.units.kmeans import Checkpoint\n"
+        "import os, signal, sys, encode_units; from voxmake.nets.checkpoint import Checkpoint\n"
         "save = Checkpoint.save; saves = []\n"
         "def deadly(self, *state):\n"
         "    save(self, *state); saves.append(1)\n"
@@ -167,11 +167,12 @@ def test_a_transformers_model_in_batches_gives_the_units_of_single_clips(speech,
     flags = ["units.engine=transformers", f"units.model={tmp_path / 'model'}", "units.layer=3", "execution.workers=1"]
     lines = set()
     for batch in (1, 8):
-        settings = [f for key in [*flags, f"units.batch_clips={batch}"] for f in ("--set", key)]
-        script(speech, "encode_units", *settings)
-        assert stats(speech)["items_out"] == 9
-        lines.add((result(speech) / "all_units_for_bpe.txt").read_text())
-        tokeniser = json.loads((result(speech) / "kmeans.json").read_text())
+        settings = [f for key in [*flags, f"execution.batch_size={batch}"] for f in ("--set", key)]
+        path = tmp_path / f"batch{batch}"
+        script(speech, "encode_units", *settings, "--output", path)
+        assert len((path / "processed_files.txt").read_text().splitlines()) == 9
+        lines.add((path / "all_units_for_bpe.txt").read_text())
+        tokeniser = json.loads((path / "kmeans.json").read_text())
         assert tokeniser["dims"] == 16 and "hidden_states[layer]" in tokeniser["convention"]["layer_convention"]
     assert len(lines) == 1
 

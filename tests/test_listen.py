@@ -46,10 +46,25 @@ def test_a_clip_carries_what_every_run_says_of_it(tmp_path):
     assert clip.values["score"] == 3.5
     assert clip.values["state"] == "definite"
     assert clip.path == (tmp_path / "prepare_dataset/audio/train/reader_0003.wav").resolve()
-    assert clips["reader_0005"].reasons == ["voice is uncertain"]
+    assert clips["reader_0005"].reasons == ["voice is uncertain", "recognition: wrong text"]
     numeric = dict(columns(room.clips))
     assert numeric["snr_db"]
     assert not numeric["state"]
+
+
+def test_what_a_recogniser_misheard_comes_with_the_words_that_differ(tmp_path):
+    clips = {clip.id: clip for clip in read_room(room_runs(tmp_path), seed=42).clips}
+    assert [name for name, clip in sorted(clips.items()) if "misheard" in clip.lists] == [
+        "reader_0000",
+        "reader_0005",
+        "reader_0010",
+    ]
+    clip = clips["reader_0005"]
+    assert "recognition: wrong text" in clip.reasons and clip.values["similarity"] == 0.65
+    assert clip.diff == [
+        ("both", "sentence number 5"), ("text", "spoken on a"), ("heard", "open an"), ("both", "rainy day")
+    ]  # fmt: skip
+    assert clips["reader_0001"].diff == [("both", "sentence number 1 spoken on a rainy day")]
 
 
 def test_suspects_keep_their_order_and_every_list_is_whole(tmp_path):
@@ -236,7 +251,12 @@ def test_the_page_shows_what_there_is_and_says_what_is_not(listen, preprocessed)
     assert code == 0, errors
     data = data_of(preprocessed / "listen" / "index.html")
     assert len(data["clips"]) == 4
-    assert [one["stage"] for one in data["missing"]] == ["diarize", "prepare_dataset", "quality_report"]
+    assert [one["stage"] for one in data["missing"]] == [
+        "diarize",
+        "prepare_dataset",
+        "quality_report",
+        "whisper_validate",
+    ]
     assert [run.split("/")[0] for run in data["runs"]] == ["preprocess"]
     texts = {row["id"]: row["transcription"] for row in read_table(run_of(preprocessed, "preprocess") / "metadata.csv")}
     assert all(clip["text"] == texts[clip["id"]] for clip in data["clips"])

@@ -532,6 +532,17 @@ def test_a_hostile_text_is_shown_as_it_is(room):
     assert room.locator("img").count() == 0
 
 
+def test_the_words_that_differ_are_marked(room):
+    press(room, "5")
+    assert shown(room) == ["reader_0010", "reader_0005", "reader_0000"]  # least alike first
+    press(room, "j", "j")
+    assert current(room) == "reader_0005"
+    diff = room.locator("#diff")
+    assert diff.locator("del").all_inner_texts() == ["spoken on a"]
+    assert diff.locator("ins").all_inner_texts() == ["open an"]
+    assert "recognition: wrong text" in room.locator("#reasons").inner_text()
+
+
 def test_an_empty_list_says_what_to_make(visit, room_folder, tmp_path):
     missing = [{"stage": "diarize", "lacks": "no speakers"}]
     page = visit(rewritten(room_folder, tmp_path / "bare", speakers=[], missing=missing))
@@ -558,7 +569,7 @@ CONTROLS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("keys", ["j", "3j", "3jj", "2j?"])
+@pytest.mark.parametrize("keys", ["j", "3j", "3jj", "2j?", "5j"])
 def test_everything_has_a_name_a_screen_reader_can_say(room, keys):
     press(room, *keys)
     found = nodes(room)

@@ -208,3 +208,10 @@ def test_short_names(make):
     assert dry_rules(make("-n", "prepare", "quality")) == [
         "collect", "preprocess", "diarize", "prepare_dataset", "quality_report",
     ]  # fmt: skip
+
+
+def test_another_environment_is_set_up_where_a_stage_needs_it(make):
+    dry = make("-n", "train_piper", "SET=train_piper.validated=false").stdout
+    line = next(line for line in dry.splitlines() if "scripts/train_piper.py" in line)
+    assert "docker/setup.py --env piper --wait && " in line and "piper/bin/python scripts/train_piper.py" in line
+    assert "--env" not in next(line for line in dry.splitlines() if "scripts/collect.py" in line)

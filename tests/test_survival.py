@@ -23,9 +23,9 @@ def script(project: Path, name: str, *flags: str, data: str = "data", **popen) -
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, **popen)
 
 
-def run(project: Path, name: str, *flags: str, data: str = "data") -> tuple[int, str]:
+def run(project: Path, name: str, *flags: str, data: str = "data", timeout_s: int = 120) -> tuple[int, str]:
     process = script(project, name, *flags, data=data)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=timeout_s)
     assert "Traceback" not in errors
     return process.returncode, errors
 

@@ -88,11 +88,13 @@ def test_killed_often(programme):
 def survive(programme, kills):
     for data in ("undisturbed", "data"):
         written(programme, data=data)
+    begun_s = time.monotonic()
     run(programme, "tts", *TIME, data="undisturbed")
+    took_s = time.monotonic() - begun_s
     chosen, alive = random.Random(5), 0
     for _ in range(kills):
         process = script(programme, "tts", *(part for flag in TIME for part in ("--set", flag)), start_new_session=True)
-        time.sleep(chosen.uniform(0.5, 6.0))
+        time.sleep(chosen.uniform(0.05, 0.8) * took_s)
         alive += process.poll() is None
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

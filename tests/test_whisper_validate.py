@@ -3,23 +3,30 @@
 import csv
 import io
 import json
+import os
 import random
+import shutil
+import signal
+import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT
-from test_survival import kill, results, run, script
+from conftest import ROOT, audio_folder
+from test_survival import kill, results, run, script, wipe
 
 import prepare_dataset
 from voxmake.run.run import csv_text, read_table
+from voxmake.run.stage import Planned, load_config, plan_stage
 from voxmake.run.store import WorkDir
 
 sys.path.insert(0, str(Path(__file__).parent / "asr"))
 DEMO = ROOT / "data/demo/recordings"
+PATIENCE_S = 1200  # with a run that takes seconds, on a machine that has other things to do
 
 
 def publish(folder: Path, rows: list[dict], audio: dict[str, bytes]) -> list[str]:
@@ -32,7 +39,8 @@ def publish(folder: Path, rows: list[dict], audio: dict[str, bytes]) -> list[str
         (work.path / name).parent.mkdir(parents=True, exist_ok=True)
         (work.path / name).write_bytes(content)
     stage = prepare_dataset.STAGE
-    (work.path / "run.json").write_text(json.dumps({"identity": {"stage": stage.name, "version": stage.version}}))
+    record = {"identity": {"stage": stage.name, "version": stage.version}, "gate": {"verdict": "PASS", "checks": []}}
+    (work.path / "run.json").write_text(json.dumps(record))
     work.publish(files, {}, "made by a test")
     return ["--input", f"prepare_dataset={folder}"]
 
@@ -66,7 +74,8 @@ def validate(tmp_path, monkeypatch):
             return publish(tmp_path / f"in-{self.count}", rows, audio)
 
         def __call__(self, inputs, *flags, output, expect=0):
-            code, self.told = run(tmp_path, "whisper_validate", *inputs, "--output", str(tmp_path / output), *flags)
+            flags = ("--output", str(tmp_path / output), *flags)
+            code, self.told = run(tmp_path, "whisper_validate", *inputs, *flags, timeout_s=PATIENCE_S)
             assert code == expect, self.told
             return tmp_path / output
 
@@ -98,6 +107,9 @@ def test_rows_reports_and_gates(validate):
     assert [row["id"] for row in rows] == sorted(row["id"] for row, _ in clips)
     assert rows[0]["class"] == "wrong_text" and rows[0]["passed"] == "no"
     assert all(row["text"] and row["hypothesis"] and row["reference_compared"] for row in rows)
+    dataset = read_table(validate.root / "in-1/metadata.csv")
+    passed = {row["id"] for row in rows if row["passed"] == "yes"}
+    assert read_table(path / "passed.csv") == [row for row in dataset if row["id"] in passed] != []
     assert (path / "SUMMARY.txt").read_text().startswith("FAIL: 4 clips, recogniser pocketsphinx-")
     for shard in (0, 1):
         folder = path / "shard_reports" / f"shard_{shard}"
@@ -108,10 +120,8 @@ def test_rows_reports_and_gates(validate):
         assert sorted(line.split("\t")[0] for line in problems) == [r["id"] for r in members if r["passed"] == "no"]
     assert json.loads((path / "stats.json").read_text())["class_wrong_text"]["value"] == 1
 
-    begun_s = time.monotonic()
     again = validate(inputs, *LENIENT, output="gates", expect=0)  # score first, gate later
     assert "4 of 4 clips were recognised before" in validate.told
-    assert time.monotonic() - begun_s < 20
     assert (again / "validation.csv").read_text() == (path / "validation.csv").read_text()
     assert (again / "SUMMARY.txt").read_text().startswith("PASS: 4 clips")
 
@@ -132,6 +142,7 @@ def test_a_sample(validate):
     lines = (path / "asr_sample.tsv").read_text().splitlines()
     assert lines[0].split("\t") == ["id", "ref", "hyp", "similarity"] and len(lines) == 3
     assert len(read_table(path / "validation.csv")) == 2
+    assert not (path / "passed.csv").exists()  # most clips were not listened to
 
 
 def test_clips_that_cannot_be_recognised_are_errors_of_their_shard(validate):
@@ -173,28 +184,120 @@ def test_a_whisper_model_in_batches_over_two_workers(validate):
     assert len({row["hypothesis"] for row in rows}) > 4 and all(row["heard_language"] for row in rows)
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("whom", ["group", "script"])
-def test_killed_at_random_instants(validate, whom, kills):
-    inputs = validate.inputs(spoken(6))
-    flags = (*inputs, *LENIENT)
-    assert run(validate.root, "whisper_validate", *flags, data="undisturbed")[0] == 0
-    expected, chosen, killed = results(validate.root, "undisturbed"), random.Random(1), 0
-    while killed < kills:
-        data = f"data{killed}"
-        process = script(validate.root, "whisper_validate", *flags, data=data, start_new_session=True)
-        time.sleep(chosen.uniform(0.5, 4.0))
+@pytest.fixture
+def graph(tmp_path, monkeypatch):
+    """A config whose graph ends in whisper_validate, and a data folder in which all before that is there."""
+    audio_folder(tmp_path / "recordings", clips=1)
+    (tmp_path / "x.yaml").write_text(
+        f"extends: {ROOT / 'configs' / 'base.yaml'}\nproject: test\nstages: [whisper_validate]\n"
+        f"collect: {{sources: [{{path: '{tmp_path / 'recordings'}'}}]}}\n"
+        "validation: {gate_mean_similarity: 0.2, gate_low_ratio: 1}\nexecution: {workers: 2, progress: plain}\n"
+    )
+    monkeypatch.setenv("VOXMAKE_DATA", str(tmp_path / "before"))
+    runs: dict[str, Planned] = {}
+    plan_stage("whisper_validate", load_config(tmp_path / "x.yaml", []), runs)
+    clips = spoken(6)
+    for name in set(runs) - {"whisper_validate", "prepare_dataset"}:  # make asks whether they are there, no more
+        publish(runs[name].path, [], {})
+    audio = {name: data for _, files in clips for name, data in files.items()}
+    publish(runs["prepare_dataset"].path, [row for row, _ in clips], audio)
+    return tmp_path
+
+
+def begin(project: Path, data: str, whom: str) -> subprocess.Popen:
+    if whom not in ("make", "all"):
+        return script(project, "whisper_validate", data=data, start_new_session=True)
+    (project / "envs").mkdir(exist_ok=True)
+    if not (project / "envs/core").exists():
+        (project / "envs/core").symlink_to(sys.prefix)
+    return subprocess.Popen(
+        ["make", f"ENVS={project / 'envs'}", f"CONFIG={project / 'x.yaml'}", "validate"],
+        cwd=ROOT, env=os.environ | {"VOXMAKE_DATA": str(project / data)}, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def workers_of(pid: int) -> list[int]:
+    told = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in told.read_text().split()] if told.exists() else []
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_at_random_instants(graph, kills):
+    """A worker, the script, make alone, or make and all below it: every row once, and the bytes of a quiet run."""
+
+    def fresh(data: str) -> str:  # the journal and what is remembered of another attempt would make this one short
+        shutil.copytree(graph / "before", graph / data, symlinks=True)
+        return data
+
+    begun_s = time.monotonic()
+    assert run(graph, "whisper_validate", data=fresh("quiet"), timeout_s=PATIENCE_S)[0] == 0
+    lasts_s, expected = time.monotonic() - begun_s, results(graph, "quiet")
+    chosen, killed = random.Random(1), 0
+    for attempt in range(4 * kills):
+        whom, data = ("worker", "script", "make", "all")[killed % 4], fresh(f"data{attempt}")
+        process = begin(graph, data, whom)
+        time.sleep(chosen.uniform(0.2, lasts_s))
         alive = process.poll() is None
-        kill(process, whom)
-        process.communicate()
-        for _ in range(50):
-            code, told = run(validate.root, "whisper_validate", *flags, data=data)
+        if whom == "worker":
+            workers = workers_of(process.pid)
+            alive = bool(workers)
+            for worker in workers[:1]:
+                os.kill(worker, signal.SIGKILL)
+            _, told = process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 0, told  # a worker's death needs nobody's help
+        else:
+            kill(process, "group" if whom == "all" else whom)
+            process.communicate(timeout=PATIENCE_S)
+        for _ in range(300):  # make's orphan goes on under the lock; workers of a killed script die a moment after it
+            code, told = run(graph, "whisper_validate", data=data, timeout_s=PATIENCE_S)
             if code != 75:
                 break
             time.sleep(0.1)
         assert code == 0, told
-        assert results(validate.root, data) == expected
+        assert results(graph, data) == expected
+        wipe(graph / data)
         killed += alive
+        if killed == kills:
+            break
+    assert killed == kills
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_nodes_of_which_one_is_lost(graph, monkeypatch):
+    """Rows and bytes are those of this machine's processes; lost is what the node's workers had in hand, no more."""
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed: docker/setup.py --group ray")
+    for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")):
+        monkeypatch.setenv(name, value)  # the second keeps all of Ray's ports on the loopback address
+    from ray.cluster_utils import Cluster
+
+    for data in ("quiet", "undisturbed", "lost"):
+        shutil.copytree(graph / "before", graph / data, symlinks=True)
+    assert run(graph, "whisper_validate", data="quiet", timeout_s=PATIENCE_S)[0] == 0
+    expected = results(graph, "quiet")
+    head = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        other = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+        flags = ("--set", "execution.engine=ray", "--set", f"execution.ray_address={cluster.address}")
+        code, told = run(graph, "whisper_validate", *flags, data="undisturbed", timeout_s=PATIENCE_S)
+        assert code == 0, told
+        assert results(graph, "undisturbed") == expected
+
+        process = script(graph, "whisper_validate", *flags, data="lost")
+        lines = 0
+        while lines < 2:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+            lines = sum(len(path.read_text().splitlines()) for path in graph.glob("lost/runs/*/.journal-*"))
+        cluster.remove_node(other, allow_graceful=False)
+        _, told = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, told
+        assert results(graph, "lost") == expected
+        assert "decoder_crash" not in told
+    finally:
+        cluster.shutdown()
 
 
 def planted(real: Path) -> tuple[list, dict[str, str]]:
@@ -240,5 +343,7 @@ def test_planted_defects_of_a_real_voice(validate, real):
         have, want = {n for n, k in found.items() if k == kind}, {n for n, k in truth.items() if k == kind}
         right[kind] = len(have & want) / len(want)
         print(f"{kind}: precision {len(have & want) / max(len(have), 1):.2f}, recall {right[kind]:.2f}")
-    assert recall >= 0.95
-    assert right["wrong_text"] >= 0.9
+    assert recall >= 0.95 and len(spoilt & flagged) / len(flagged) >= 0.85
+    # The recogniser mishears much of what is left of a spoilt clip; then its text is called wrong (docs/validation.md).
+    assert right["wrong_text"] >= 0.95 and right["cut_end"] >= 0.8
+    assert right["cut_start"] >= 0.6 and right["missing_words"] >= 0.5

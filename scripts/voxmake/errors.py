@@ -58,7 +58,7 @@ PASSING = {
 
 # No sign of bad input: people decided so, or the source never had transcripts (where one has, collect rejects the rows
 # without). Such items don't count towards execution.max_rejected_ratio.
-EXPECTED = {"rejected_by_review", "speaker_not_chosen", "no_transcript", "no_runway"}
+EXPECTED = {"rejected_by_review", "speaker_not_chosen", "no_transcript", "no_runway", "not_validated"}
 
 # reason code -> how to mend it. docs/reasons.md is generated from this table.
 REASONS: dict[str, str] = {
@@ -130,6 +130,11 @@ REASONS: dict[str, str] = {
     "the text in review.corrections, or delete the row",
     "chars_per_s_outlier": "far faster or slower than this speaker's other clips, so text and audio may differ: listen; "
     "correct the text or mark the clip `good` in review.corrections",
+    # voices that are trained
+    "not_validated": "whisper_validate did not pass it: look up its class in validation.csv, correct the text or the "
+    "clip; or set `validated: false` to train on all",
+    "text_longer_than_audio": "more characters than audio frames, so no alignment exists: text and audio do not belong "
+    "together; correct the text in review.corrections, or delete the row",
     # scripts that are written and audited
     "engine_failed": "the text engine gave no answer after all tries: look at its server's log, then run again",
     "no_text": "the text engine answered, but with no text to speak: look at its prompt, or take another model",

@@ -101,6 +101,22 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_stays_so():
     assert heard.reason == "memory_limit"
 
 
+def test_short_memory_changes_no_result(models):
+    recogniser = engines.load("transformers", models("transformers"), 3, "float32")
+    clips = [(clip, "en") for clip in tiny_whisper.clips(7)]
+    whole, hear, sizes = list(Batches(recogniser, 8).hear(clips)), recogniser.recognise, []
+
+    def scarce(batch, language):
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise MemoryError
+        return hear(batch, language)
+
+    recogniser.recognise = scarce
+    assert list(Batches(recogniser, 8).hear(clips)) == whole
+    assert sizes == [7, 3, 3, 1]
+
+
 def test_other_errors_of_an_engine_are_not_taken_for_a_lack_of_memory():
     class Broken:
         window_s = None

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 STATE = 32
+torch.set_num_threads(1)  # as in a worker; threads of so small a model would only wait for each other
 LANGUAGES = ("en", "de", "fr")
 
 

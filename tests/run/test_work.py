@@ -6,7 +6,8 @@ import pytest
 import workers
 
 from voxmake.errors import Failure
-from voxmake.run.work import Item, Limits, LocalEngine, WorkerSpec, target_of
+from voxmake.run.local import LocalEngine
+from voxmake.run.work import Item, Limits, WorkerSpec, target_of
 
 
 class Watcher:
@@ -56,7 +57,7 @@ def test_the_longest_item_starts_first(tmp_path):
         ("reject", "silent", "no sound"),
         ("raise", "internal_error", "KeyError: 'a bug'"),
         ("segfault", "decoder_crash", "killed by SIGSEGV"),
-        ("spin", "timeout", "more than 1 s of CPU time"),
+        ("spin", "timeout", "more than 1 s of CPU time|hung for 4 s"),  # on a busy machine the clock is first
         ("sleep", "timeout", "hung for 4 s"),
         ("memory", "memory_limit", ""),
     ],
@@ -64,7 +65,7 @@ def test_the_longest_item_starts_first(tmp_path):
 def test_one_bad_item_harms_no_other(tmp_path, action, reason, detail):
     limits = Limits(cpu_s=1, memory_mb=2048)
     outcomes, _ = run(tmp_path, workers.Trouble, items("ok", action, "ok", "ok"), limits=limits)
-    assert (outcomes["01"].reason, outcomes["01"].detail) == (reason, detail)
+    assert outcomes["01"].reason == reason and outcomes["01"].detail in detail.split("|")
     assert [outcomes[key].status for key in ("00", "02", "03")] == ["ok"] * 3
     assert ("KeyError" in outcomes["01"].trace) == (action == "raise")
 

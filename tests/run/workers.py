@@ -22,6 +22,13 @@ class Echo:
         return {"name": payload["name"], "bytes": len(data)}
 
 
+class Slow(Echo):
+    """Takes a while for each item."""
+
+    def __init__(self):
+        super().__init__(0.2)
+
+
 class Trouble:
     """Does what the payload says."""
 

@@ -15,13 +15,13 @@ TINY = dict(
 )  # fmt: skip
 
 
-def save_model(folder, kind, norm, stable, normalise=True):
+def save_model(folder, kind, norm, stable, normalise=True, **more):
     """Tiny random weights, saved as transformers saves them."""
     import torch
     import transformers
 
     torch.manual_seed(1)
-    config = getattr(transformers, f"{kind}Config")(**TINY, feat_extract_norm=norm, do_stable_layer_norm=stable)
+    config = getattr(transformers, f"{kind}Config")(**TINY | more, feat_extract_norm=norm, do_stable_layer_norm=stable)
     model = getattr(transformers, f"{kind}Model")(config).eval()
     model.save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor(
@@ -55,6 +55,24 @@ def test_hidden_states_are_those_of_the_whole_model(tmp_path, kind, norm, stable
     found = engine.encode([samples])[0]
     assert found.shape == (engine.grid.frames(len(samples)), engine.dims) == (34, 16)
     np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def test_layer_14_of_a_model_built_like_xlsr_53(tmp_path):
+    """24 layers, layer normalisation in the features, normalised waveform: hidden_states[14] of the whole model."""
+    import torch
+    from transformers import AutoFeatureExtractor
+
+    model = save_model(tmp_path, "Wav2Vec2", "layer", True, num_hidden_layers=24)
+    samples = 3 * voice(0.7) + 0.2
+    inputs = AutoFeatureExtractor.from_pretrained(tmp_path)(samples, sampling_rate=RATE_HZ, return_tensors="pt")
+    with torch.inference_mode():
+        states = model(inputs.input_values, output_hidden_states=True).hidden_states
+    assert len(states) == 25
+    engine = Transformer(str(tmp_path), 14)
+    assert len(engine.model.encoder.layers) == 14 + 1  # the last one only catches
+    found = engine.encode([samples])[0]
+    np.testing.assert_allclose(found, states[14][0].numpy(), atol=2e-5)
+    assert np.abs(found - states[13][0].numpy()).max() > 1e-3 < np.abs(found - states[15][0].numpy()).max()
 
 
 @pytest.mark.parametrize(("kind", "norm", "stable"), KINDS)
@@ -136,6 +154,6 @@ def test_levels():
 
 
 def test_the_spec_in_words():
-    spec = FeatureSpec("transformers", "clip", 14, 20.0, "float32", 1, "float16")
+    spec = FeatureSpec("transformers", "clip", 14, 20.0, "float32", "float16")
     assert "hidden_states" in json.dumps(spec.convention)
-    assert "layer" not in FeatureSpec("mfcc", "clip", 14, 20.0, "float32", 1, "float16").convention
+    assert "layer" not in FeatureSpec("mfcc", "clip", 14, 20.0, "float32", "float16").convention

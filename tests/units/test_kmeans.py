@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from voxmake.nets.checkpoint import Checkpoint
+from voxmake.units.assign import BLOCK, Centroids, labels_of
 from voxmake.units.frames import ArrayFrames, FileFrames
-from voxmake.units.kmeans import BLOCK, Centroids, Checkpoint, Settings, draw_sample, fit, labels_of
+from voxmake.units.kmeans import Settings, draw_sample, fit
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -88,7 +90,8 @@ def test_killed_at_any_block_it_ends_at_the_same_centroids(tmp_path, method):
         import os, signal, sys
         from pathlib import Path
         from voxmake.units.frames import FileFrames
-        from voxmake.units.kmeans import Checkpoint, Settings, fit
+        from voxmake.nets.checkpoint import Checkpoint
+        from voxmake.units.kmeans import Settings, fit
         folder = Path({str(tmp_path)!r})
         frames = FileFrames({[str(p) for p in frames.paths]!r}, {np.diff(frames.offsets).tolist()!r}, 12, "float16")
         class Deadly(Checkpoint):
@@ -141,7 +144,9 @@ def test_memory_does_not_grow_with_the_frames(tmp_path):
         import resource, sys
         from pathlib import Path
         from voxmake.units.frames import FileFrames
-        from voxmake.units.kmeans import Checkpoint, Settings, fit, labels_of
+        from voxmake.nets.checkpoint import Checkpoint
+        from voxmake.units.assign import labels_of
+        from voxmake.units.kmeans import Settings, fit
         clips = int(sys.argv[2])
         frames = FileFrames([Path(sys.argv[1]) / "clip.frames"] * clips, [8192] * clips, 1024, "float16")
         found = fit(frames, Settings(100, sample_frames=32768, max_iterations=1), 2, Checkpoint(Path("/nowhere"), "x", 1e9))

@@ -208,7 +208,7 @@ def test_repeated_openers_and_near_duplicates():
 
 
 def test_plan_is_json():
-    spec = type("Spec", (), {"content": ["intro"], "songs": None, "words": {"intro": (12, 75)}, "words_per_s": 2.5,
+    spec = type("Spec", (), {"only": None, "slots": None, "content": ["intro"], "songs": None, "words": {"intro": (12, 75)}, "words_per_s": 2.5,
                              "least_words": 4, "lyrics_chars": 500})  # fmt: skip
     plan = items.plan(spec, 1, SONGS, [], PERSONAS)
     assert json.loads(json.dumps(plan)) == plan

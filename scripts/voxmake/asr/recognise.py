@@ -82,9 +82,8 @@ def recognise(run: Run, rows: list[dict[str, str]], again: bool = False) -> dict
     from voxmake.run.cache import Cache
     from voxmake.run.store import read_manifest
 
-    spec, execution = run.config.validation, run.config.execution
-    engine, model = chosen_engine(spec), model_path(spec)
-    identity = engines.identity(engine, model_digest(spec), spec.beam_size, spec.compute_type)
+    spec = run.config.validation
+    identity = engines.identity(chosen_engine(spec), model_digest(spec), spec.beam_size, spec.compute_type)
     run.notes["recogniser"] = identity
     prepared = run.inputs["prepare_dataset"]
     manifest = read_manifest(prepared.path)
@@ -113,17 +112,25 @@ def recognise(run: Run, rows: list[dict[str, str]], again: bool = False) -> dict
             value = {name: row[name] for name in ("text", "language", "probability")}
             cache.add({keys[item_id]: json.dumps(value).encode()})
 
+    args, at_once = worker(run)
+    # No limits: PyTorch reserves more address space than a useful one allows.
+    return run.map(
+        items, Recognise, args, Limits(), "clips", at_once=at_once, again=again, on_gpus=True, each=remember,
+        shown="similarity",
+    )  # fmt: skip
+
+
+def worker(run: Run) -> tuple[dict[str, Any], int]:
+    """What `Recognise` is made with, and how many clips it is handed at once: four batches, so that reading and the
+    model overlap."""
+    spec, execution = run.config.validation, run.config.execution
+    engine, model = chosen_engine(spec), model_path(spec)
     batch_size = 1 if engine == "pocketsphinx" else execution.batch_size  # it takes one clip after the other
     args = {
         "engine": engine, "model": None if model is None else str(model), "beam_size": spec.beam_size,
         "compute_type": spec.compute_type, "batch_size": batch_size, "loaders": execution.loader_workers,
     }  # fmt: skip
-    # Four batches in hand, so that reading and the model overlap. No limits: PyTorch reserves more address space than
-    # a useful one allows.
-    return run.map(
-        items, Recognise, args, Limits(), "clips", at_once=4 * batch_size, again=again, on_gpus=True, each=remember,
-        shown="similarity",
-    )  # fmt: skip
+    return args, 4 * batch_size
 
 
 def spoken(row: dict[str, str], spec: Validate) -> str:

@@ -130,6 +130,23 @@ def score(
     )
 
 
+def word_diff(reference: str, hypothesis: str) -> list[tuple[str, str]]:
+    """Where two comparable texts differ, for people.
+
+    Returns:
+        runs of words in their order, each with where it stands: "both", "text" or "heard".
+    """
+    words, said = reference.split(), hypothesis.split()
+    found, begin, start = [], 0, 0
+    # Whatever is between two equal runs is one difference, however the distance came about.
+    for at, to, count in Levenshtein.opcodes(words, said).as_matching_blocks():
+        for side, run in (("text", words[begin:at]), ("heard", said[start:to]), ("both", words[at : at + count])):
+            if run:
+                found.append((side, " ".join(run)))
+        begin, start = at + count, to + count
+    return found
+
+
 def _lost(reference: str, hypothesis: str) -> list[bool]:
     """Of each character of the reference: whether it is deleted or replaced, or something is added beside it."""
     lost = [False] * len(reference)

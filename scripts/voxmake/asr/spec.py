@@ -121,5 +121,8 @@ def model_facts(spec: Validate) -> dict[str, str]:
 
 def recogniser_keys(spec: Validate) -> dict:
     """For Stage.result_keys. Where the model lies is no part of the result; which engine it is for, and what is in it, is."""
-    keys = spec.model_dump(mode="json", exclude={"engine", "model", "model_sha256"})
-    return {"validation": keys | {"engine": chosen_engine(spec)}}
+    from voxmake.asr.engines import Pocketsphinx
+
+    engine = chosen_engine(spec)
+    keys = spec.model_dump(mode="json", exclude={"engine", "model", "model_sha256"}) | {"engine": engine}
+    return {"validation": keys | ({"settings": Pocketsphinx.settings_version} if engine == "pocketsphinx" else {})}

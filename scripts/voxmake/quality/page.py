@@ -11,6 +11,7 @@ from typing import Any
 
 from voxmake.quality.rules import RULES
 from voxmake.quality.spec import Quality
+from voxmake.report.project import base_style
 
 _SHOWN = 60  # rows of the table of characters; characters.csv has all
 _RARE = 5  # clips; a character in fewer is hardly learnt
@@ -181,7 +182,7 @@ def render(values: dict[str, Any], template: str) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["cell"] = _cell
-    return environment.get_template(template).render(values)
+    return environment.get_template(template).render(values, style=base_style())
 
 
 def _cell(value: Any) -> str:

@@ -9,13 +9,14 @@ the keys that never change a byte of the result.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from voxmake.errors import ConfigError
 
@@ -31,7 +32,13 @@ class Section(BaseModel):
 class Execution(Section):
     """How the work is done. These keys enter no hash and change no byte of a result."""
 
-    engine: Literal["local"] = Field("local", description="where workers run: processes on this machine")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="where workers run: processes on this machine, or on the nodes of a Ray cluster"
+    )
+    ray_address: str | None = Field(
+        None,
+        description="host:port of a Ray cluster on a loopback or private address; null: Ray starts on this machine alone",
+    )
     workers: int | None = Field(None, ge=1, le=1024, description="worker processes; null: one per CPU core")
     gpus: list[int] = Field(
         default_factory=list,
@@ -52,6 +59,21 @@ class Execution(Section):
     max_rejected_ratio: float = Field(
         0.05, ge=0, le=1, description="a run stops with exit code 65 when more of its items than this are rejected"
     )
+
+    @field_validator("ray_address")
+    @classmethod
+    def _not_public(cls, address: str | None) -> str | None:
+        """Who reaches Ray's ports can run code there (CVE-2023-48022)."""
+        if address is None:
+            return None
+        host, _, port = address.rpartition(":")
+        try:
+            public = not ipaddress.ip_address(host.strip("[]")).is_private  # loopback is private as well
+        except ValueError:
+            raise ValueError("must be an IP address and a port, as in 10.0.0.5:6379") from None
+        if public or not port.isdigit():
+            raise ValueError("must be a loopback or private address and a port: who reaches Ray can run code there")
+        return address
 
 
 class Project(Section):

@@ -23,7 +23,7 @@ from voxmake.run.progress import Progress
 from voxmake.run.provenance import git_commit, source_digests, versions
 from voxmake.run.stage import Planned
 from voxmake.run.store import MANIFEST, WorkDir, check_run
-from voxmake.run.work import Item, Limits, LocalEngine, Outcome, WorkerSpec, target_of
+from voxmake.run.work import Engine, Item, Limits, Outcome, WorkerSpec, target_of
 
 METADATA = "metadata.csv"
 REJECTED = "rejected.csv"
@@ -171,17 +171,16 @@ class Run:
         todo = [item for key, item in wanted.items() if key not in rows and f"{target}\0{key}" not in self._rejected]
         handed = todo if batch is None else _grouped(items, {item.id for item in todo}, batch)
         execution = self.config.execution
-        gpus = execution.gpus if on_gpus else []
-        workers = len(gpus) * execution.workers_per_gpu or execution.workers or len(os.sched_getaffinity(0))
-        self.notes.setdefault("workers", workers)
+        engine = _engine(execution, on_gpus and bool(execution.gpus))
+        self.notes |= {"engine": execution.engine, "workers": engine.workers} | self.notes
         if len(todo) < len(items):
             self.log.info("%d of %d %s are done already", len(items) - len(todo), len(items), label)
         spec = WorkerSpec(target, args, limits, self.path, self.path / "run.log", at_once)
         progress = Progress(
-            self.log, label, len(items), len(items) - len(todo), workers, execution.progress, execution.progress_every_s,
-            gpus, shown,
+            self.log, label, len(items), len(items) - len(todo), engine.workers, execution.progress,
+            execution.progress_every_s, engine.gpus, shown,
         )  # fmt: skip
-        with progress, closing(LocalEngine(workers, gpus).run(spec, handed, progress)) as outcomes:
+        with progress, closing(engine.run(spec, handed, progress)) as outcomes:
             for outcome in outcomes:
                 for single in [outcome] if batch is None else _singles(outcome, wanted):
                     self._journal(target, single, rows, again)
@@ -375,6 +374,18 @@ class Run:
             "host": {"cpu_cores": os.cpu_count(), "machine": platform.machine(), "system": platform.platform()},
             **self.notes,
         }
+
+
+def _engine(execution: Any, on_gpus: bool) -> Engine:
+    if execution.engine == "ray":
+        from voxmake.run.cluster import RayEngine
+
+        return RayEngine(execution.ray_address, execution.workers, execution.workers_per_gpu if on_gpus else 0)
+    from voxmake.run.local import LocalEngine
+
+    gpus = execution.gpus if on_gpus else []
+    workers = len(gpus) * execution.workers_per_gpu or execution.workers or len(os.sched_getaffinity(0))
+    return LocalEngine(workers, gpus)
 
 
 def _grouped(items: Sequence[Item], todo: set[str], size: int) -> list[Item]:

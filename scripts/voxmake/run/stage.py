@@ -27,7 +27,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[3]
 # Every stage script, in the order of the graph. A new stage is one script and one name here.
 STAGES = (
     "collect", "preprocess", "segment", "diarize", "prepare_dataset", "quality_report", "whisper_validate",
-    "encode_units", "discover_motifs",
+    "train_mms", "train_piper", "release", "encode_units", "discover_motifs", "train_vocoder", "evaluate_vocoder",
     "generate", "audit", "tts",
     "calibrate",
 )  # fmt: skip
@@ -48,6 +48,7 @@ class Stage:
         summary: what it does, in one line; shown by `make help` and `make plan`.
         sections: config section name -> pydantic model. Two stages may share a section.
         after: stages whose runs it reads.
+        without: those of `after` that it does not need under this config.
         seeded: its result depends on the config's seed.
         environment: the Python environment it needs (docs/design.md, section 7).
         result_keys: the part of the config that enters the hash; all its sections if None.
@@ -65,6 +66,7 @@ class Stage:
     environment: str = "core"
     result_keys: Callable[[Any], dict] | None = None
     outside: Callable[[Any], dict[str, str]] | None = None
+    without: Callable[[Any], tuple[str, ...]] = lambda config: ()
     served_by: Callable[[Any], str | None] = lambda config: None
     input_keys: Callable[[list[str]], list[str]] | None = None
 
@@ -157,7 +159,8 @@ def plan_stage(name: str, config: Any, known: dict[str, Planned], limit: int | N
     if name in known:
         return known[name]
     stage = load_stage(name)
-    inputs = {upstream: plan_stage(upstream, config, known) for upstream in stage.after}
+    needed = [upstream for upstream in stage.after if upstream not in stage.without(config)]
+    inputs = {upstream: plan_stage(upstream, config, known) for upstream in needed}
     identity: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,

@@ -3,20 +3,17 @@
 A worker is a class. The engine makes one instance in each worker process (so a model loads once)
 and calls it with one item at a time. A worker that crashes, hangs or runs out of its limits is
 killed and replaced; the item in its hands is rejected, and nothing else is touched.
+
+Where the processes are is all that engines differ in: on this machine (local.py) or on a Ray cluster (cluster.py).
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -97,12 +94,6 @@ class Observer(Protocol):
     def leaving(self, facts: dict[str, dict[str, str]]) -> None: ...
 
 
-class Engine(Protocol):
-    """Runs a worker over items. Outcomes come in any order; each item has exactly one."""
-
-    def run(self, spec: WorkerSpec, items: Sequence[Item], observer: Observer) -> Iterator[Outcome]: ...
-
-
 def target_of(worker: type) -> str:
     """The "module:Name" under which another process finds a worker class."""
     module = worker.__module__
@@ -111,180 +102,158 @@ def target_of(worker: type) -> str:
     return f"{module}:{worker.__qualname__}"
 
 
-@dataclass
-class _Process:
-    slot: int
-    popen: subprocess.Popen
-    pipe: Connection
-    items: list[Item] = field(default_factory=list)  # in hand; the first one is answered next
-    started_s: float = 0.0
-    ready: bool = False
+class Worker(Protocol):
+    """One worker process, as the engine sees it.
 
-
-class LocalEngine:
-    """Worker processes on this machine, one per slot.
-
-    Args:
-        gpus: numbers of GPUs, as nvidia-smi counts them; each slot is pinned to one, in turn. Empty: no GPU.
+    Attributes:
+        items: in hand; the first one is answered next.
+        started_s: when they were handed out, on the monotonic clock.
+        ready: it has said that its model is loaded.
     """
 
-    def __init__(self, workers: int, gpus: Sequence[int] = ()):
-        self.workers, self.gpus = workers, list(gpus)
+    slot: int
+    items: list[Item]
+    started_s: float
+    ready: bool
+
+    def send(self, payloads: list[Any]) -> None:
+        """Hand out work. A worker that is dead takes it as well: its death is the next message."""
+        ...
+
+    def receive(self) -> tuple:
+        """The next message: as worker.py sends them, or ("died", exit code or None if its machine was lost)."""
+        ...
+
+    def leave(self, ask: bool) -> dict[str, dict[str, str]]:
+        """Let it go, which unloads its model; if asked, it says what it was made of."""
+        ...
+
+    def kill(self) -> None: ...
+
+
+class Engine:
+    """Runs a worker over items. Outcomes come in any order; each item has exactly one.
+
+    Attributes:
+        workers: how many processes at most.
+        gpus: numbers of this machine's GPUs that slots are pinned to, in turn.
+    """
+
+    workers: int
+    gpus: Sequence[int] = ()
+
+    def start(self, slot: int, spec: WorkerSpec) -> Worker:
+        raise NotImplementedError
+
+    def messages(self, workers: list[Worker], timeout_s: float) -> list[Worker]:
+        """Those of the workers that have said something, or died; waits for the first one."""
+        raise NotImplementedError
 
     def run(self, spec: WorkerSpec, items: Sequence[Item], observer: Observer) -> Iterator[Outcome]:
         # Longest first: the last item to finish is a short one, so no core idles at the end.
         queue = sorted(items, key=lambda item: (-item.cost, item.id), reverse=True)  # pop() takes the longest
         deaths: dict[str, int] = {}
         start_failures = 0
-        processes = [_start(slot, spec, self.gpus) for slot in range(min(self.workers, len(queue)))]
+        workers = [self.start(slot, spec) for slot in range(min(self.workers, len(queue)))]
         try:
-            while processes:
+            while workers:
                 observer.idle()
-                ready = wait([process.pipe for process in processes], timeout=_POLL_S)
-                for process in [p for p in processes if p.pipe in ready or _overdue(p, spec)]:
-                    outcome, alive = _receive(process, spec)
+                speaking = self.messages(workers, _POLL_S)
+                for worker in [w for w in workers if w in speaking or _overdue(w, spec)]:
+                    outcome, died = _receive(worker, spec, overdue=worker not in speaking)
                     if outcome is not None:
                         yield outcome
-                    if alive:
+                    if died is None:
                         start_failures = 0
-                        if process.items:  # it has more in hand
+                        if worker.items:  # it has more in hand
                             continue
-                        _hand_out(process, queue, deaths, self._share(spec, queue), observer)
-                        if not process.items:
-                            processes.remove(process)
-                            facts = _stop(process, ask=not processes)
-                            if facts:
+                        _hand_out(worker, queue, deaths, self._share(spec, queue), observer)
+                        if not worker.items:
+                            workers.remove(worker)
+                            workers = _without_late(workers)
+                            if facts := worker.leave(ask=not workers):
                                 observer.leaving(facts)
                         continue
-                    processes.remove(process)
-                    if not process.ready:
+                    workers.remove(worker)
+                    if not worker.ready:
                         start_failures += 1
                         if start_failures == _START_FAILURES:
-                            raise Failure(
-                                f"{_START_FAILURES} workers died at their start ({_cause(process)}); see {spec.stderr}"
-                            )
+                            raise Failure(f"{_START_FAILURES} workers died at their start ({died}); see {spec.stderr}")
                     # Each of them is suspect; from now on it is handed out alone, so that only the culprit dies twice.
-                    for lost in reversed(process.items):
+                    for lost in reversed(worker.items):
                         deaths[lost.id] = deaths.get(lost.id, 0) + 1
                         if deaths[lost.id] == _DEATHS_PER_ITEM:
-                            yield Outcome(
-                                lost, "rejected", reason="decoder_crash", detail=_cause(process), slot=process.slot
-                            )
+                            yield Outcome(lost, "rejected", reason="decoder_crash", detail=died, slot=worker.slot)
                         else:
                             queue.append(lost)
                     if queue:
-                        processes.append(_start(process.slot, spec, self.gpus))
+                        workers.append(self.start(worker.slot, spec))
         finally:
-            for process in processes:
-                _kill(process)
+            for worker in workers:
+                worker.kill()
 
     def _share(self, spec: WorkerSpec, queue: list[Item]) -> int:
         """How many items to hand out: no more than leaves every worker its part of the rest."""
         return max(1, min(spec.at_once, len(queue) // self.workers))
 
 
-def _start(slot: int, spec: WorkerSpec, gpus: list[int]) -> _Process:
-    ours, theirs = Pipe()
-    environment = os.environ | {
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # nvidia-smi's order, not fastest first
-        "CUDA_VISIBLE_DEVICES": str(gpus[slot % len(gpus)]) if gpus else "",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        # One core per worker: the engine makes the parallelism, not the libraries' thread pools.
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        # Keep freed memory for the next item: giving back and faulting in again costs a fifth of the time.
-        "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
-        "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
-        "MALLOC_TOP_PAD_": str(16 << 20),
-    }
-    with spec.stderr.open("ab") as stderr:
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "voxmake.run.worker", str(theirs.fileno()), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=stderr,
-            stderr=stderr,
-            pass_fds=[theirs.fileno()],
-            env=environment,
-        )
-    theirs.close()
-    process = _Process(slot, popen, ours, started_s=time.monotonic())
-    with suppress(BrokenPipeError):  # it died already: wait() shows its end of file and the caller counts it
-        ours.send(spec)
-    return process
+def _without_late(workers: list[Worker]) -> list[Worker]:
+    """Nothing is left to hand out: who has not started yet need not. On a cluster, its place may never come free."""
+    for worker in workers:
+        if not worker.ready:
+            worker.kill()
+    return [worker for worker in workers if worker.ready]
 
 
-def _hand_out(process: _Process, queue: list[Item], deaths: dict[str, int], share: int, observer: Observer) -> None:
-    while queue and len(process.items) < share and not (process.items and queue[-1].id in deaths):
-        process.items.append(queue.pop())
-        if process.items[0].id in deaths:
+def _hand_out(worker: Worker, queue: list[Item], deaths: dict[str, int], share: int, observer: Observer) -> None:
+    while queue and len(worker.items) < share and not (worker.items and queue[-1].id in deaths):
+        worker.items.append(queue.pop())
+        if worker.items[0].id in deaths:
             break
-    process.started_s = time.monotonic()
-    if not process.items:
-        return
-    observer.started(process.slot, process.items[0])
-    with suppress(BrokenPipeError):  # as in _start
-        process.pipe.send([item.payload for item in process.items])
+    worker.started_s = time.monotonic()
+    if worker.items:
+        observer.started(worker.slot, worker.items[0])
+        worker.send([item.payload for item in worker.items])
 
 
-def _overdue(process: _Process, spec: WorkerSpec) -> bool:
+def _overdue(worker: Worker, spec: WorkerSpec) -> bool:
     limit_s = spec.limits.cpu_s
-    if not process.items or limit_s is None:
+    if not worker.items or limit_s is None:
         return False
-    return time.monotonic() - process.started_s > _HANG_FACTOR * limit_s * len(process.items)
+    return time.monotonic() - worker.started_s > _HANG_FACTOR * limit_s * len(worker.items)
 
 
-def _receive(process: _Process, spec: WorkerSpec) -> tuple[Outcome | None, bool]:
-    """Read one message; returns the outcome of the item in hand, if there is one, and whether the worker lives."""
-    item = process.items[0] if process.items else None
-    if not process.pipe.poll():  # overdue
-        _kill(process)
-        process.items.pop(0)
+def _receive(worker: Worker, spec: WorkerSpec, overdue: bool) -> tuple[Outcome | None, str | None]:
+    """Read one message; returns the outcome of the item in hand, if there is one, and what the worker died of."""
+
+    def rejected(reason: str, detail: str, trace: str = "") -> Outcome:
+        return Outcome(
+            worker.items.pop(0), "rejected", reason=reason, detail=detail, trace=trace, slot=worker.slot
+        )  # fmt: skip
+
+    if overdue:
+        worker.kill()
         detail = f"hung for {_HANG_FACTOR * (spec.limits.cpu_s or 0):g} s"
-        return Outcome(item, "rejected", reason="timeout", detail=detail, slot=process.slot), False
-    try:
-        kind, *content = process.pipe.recv()
-    except (EOFError, ConnectionResetError):
-        process.popen.wait()
-        process.pipe.close()
-        if item is not None and process.popen.returncode == -signal.SIGXCPU:
-            process.items.pop(0)
+        return rejected("timeout", detail), detail
+    kind, *content = worker.receive()
+    if kind == "died":
+        (code,) = content
+        if worker.items and code == -signal.SIGXCPU:
             detail = f"more than {spec.limits.cpu_s:g} s of CPU time"
-            return Outcome(item, "rejected", reason="timeout", detail=detail, slot=process.slot), False
-        return None, False
+            return rejected("timeout", detail), detail
+        return None, _cause(code)
     if kind == "fatal":
         raise Failure(content[0])
     if kind == "ready":
-        process.ready = True
-        return None, True
-    process.items.pop(0)
+        worker.ready = True
+        return None, None
     if kind == "ok":
         row, files = content
-        return Outcome(item, "ok", row=row, files=files, slot=process.slot), True
-    reason, detail, trace = content
-    return Outcome(item, "rejected", reason=reason, detail=detail, trace=trace, slot=process.slot), True
+        return Outcome(worker.items.pop(0), "ok", row=row, files=files, slot=worker.slot), None
+    return rejected(*content), None
 
 
-def _cause(process: _Process) -> str:
-    code = process.popen.returncode
-    return f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-
-
-def _stop(process: _Process, ask: bool) -> dict[str, dict[str, str]]:
-    """Let a worker go, which unloads its model; the last one is asked what it was made of."""
-    facts: dict[str, dict[str, str]] = {}
-    if ask:
-        try:
-            process.pipe.send(None)
-            facts = process.pipe.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            facts = {}  # it died after its last item; the results are complete
-    process.pipe.close()
-    process.popen.wait()
-    return facts
-
-
-def _kill(process: _Process) -> None:
-    process.popen.kill()
-    process.popen.wait()
-    process.pipe.close()
+def _cause(code: int | None) -> str:
+    if code is None:
+        return "its machine was lost"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

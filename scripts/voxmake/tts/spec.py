@@ -14,7 +14,7 @@ class Tts(Section):
 
     engine: Literal["espeak", "piper", "mms"] = Field(
         "espeak",
-        description="espeak: in the wheel, no model; piper: a voice's .onnx (group piper); mms: a VITS folder of transformers",
+        description="espeak: in the wheel, no model; piper: a voice's .onnx (environment piper); mms: a VITS folder of transformers",
     )
     model: str | None = Field(
         None, description="file (piper) or folder (mms) of the voice, relative to the project's folder"

@@ -305,14 +305,13 @@ class FeatureSpec:
     layer: int
     window_s: float
     precision: str
-    batch: int
     cache: str
 
-    def load(self, model: str | None) -> Features:
-        """The engine, ready to encode; `model` is the folder of a transformers model."""
+    def load(self, model: str | None, batch: int = 1) -> Features:
+        """The engine, ready to encode; `model` is the folder of a transformers model, `batch` clips go in together."""
         if self.engine == "mfcc":
             return Mfcc(self.cmvn)
-        return Transformer(str(model), self.layer, self.batch, self.window_s, self.precision)
+        return Transformer(str(model), self.layer, batch, self.window_s, self.precision)
 
     @cached_property
     def convention(self) -> dict[str, Any]:

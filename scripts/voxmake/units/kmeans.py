@@ -8,27 +8,22 @@ one thread; sums of blocks are added in the blocks' order, in float64.
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from voxmake.nets.checkpoint import Checkpoint
+from voxmake.units.assign import BLOCK, Centroids, block_of, in_order
 from voxmake.units.frames import ArrayFrames, Frames
 
-BLOCK = 8192  # frames in one matrix product; part of the result's bytes, so no setting
 # Frames that k-means++ chooses from; 8192 keep the distances of all pairs in 256 MiB.
 _INIT_PER_CLUSTER, _INIT_LEAST, _INIT_MOST = 32, 2048, 8192
 _INIT_ITERATIONS = 5  # Lloyd's, before inits are compared
 _LADDER = 4  # each sample is so many times as large as the one before
 _LADDER_TOLERANCE, _LADDER_ITERATIONS = 2e-3, 10
-_FEW_DIMENSIONS = 128
 _SPLIT_FRAMES = 65536  # of the sample, in which an empty cluster finds its new place
 
 
@@ -103,134 +98,6 @@ def draw_sample(frames: Frames, count: int, seed: int) -> np.ndarray:
     for start in range(0, count, BLOCK):
         sample[place[start : start + BLOCK]] = frames.take(chosen[start : start + BLOCK])
     return sample
-
-
-# ---------------------------------------------------------------------------- assignment
-
-
-class Centroids:
-    """Centroids ready to be compared with blocks of frames."""
-
-    def __init__(self, values: np.ndarray):
-        self.values = np.ascontiguousarray(values, np.float32)
-        self.half_norms = 0.5 * np.einsum("kd,kd->k", self.values, self.values)
-        # With few dimensions the subtraction takes as long as the product: there it is one dimension more of it.
-        self.appended = None
-        if self.values.shape[1] <= _FEW_DIMENSIONS:
-            self.appended = np.concatenate([self.values, -self.half_norms[:, None]], axis=1)
-
-    def scores(self, block: np.ndarray) -> np.ndarray:
-        """x·c - |c|²/2 of every frame and centroid, shape (n, K): the largest is the nearest."""
-        if self.appended is None:
-            scores = block @ self.values.T
-            scores -= self.half_norms
-            return scores
-        longer = np.empty((len(block), block.shape[1] + 1), np.float32)
-        longer[:, :-1] = block
-        longer[:, -1] = 1
-        return longer @ self.appended.T
-
-    def nearest(self, block: np.ndarray) -> np.ndarray:
-        """Number of the nearest centroid of each frame."""
-        return self.scores(block).argmax(axis=1)
-
-    def add_up(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """Sums and counts of each centroid's frames, and the sum of the best scores.
-
-        The sum of |x|² minus twice the last is the sum of squared distances.
-        """
-        from scipy.sparse import csr_matrix
-
-        scores = self.scores(block)
-        labels = scores.argmax(axis=1)
-        best = float(np.take_along_axis(scores, labels[:, None], axis=1).sum(dtype=np.float64))
-        clusters = len(self.values)
-        counts = np.bincount(labels, minlength=clusters)
-        edges = np.concatenate([[0], np.cumsum(counts)])
-        ones = np.ones(len(block), np.float32)
-        members = csr_matrix((ones, np.argsort(labels, kind="stable"), edges), shape=(clusters, len(block)))
-        return members @ block, counts, best
-
-    def distances(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and squared distances, never below 0."""
-        scores = self.scores(block)
-        labels = scores.argmax(axis=1)
-        best = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
-        return labels, np.maximum(np.einsum("nd,nd->n", block, block) - 2 * best, 0)
-
-
-def labels_of(frames: Frames, centroids: np.ndarray, threads: int) -> np.ndarray:
-    """The nearest centroid of every frame, shape (total,), int16."""
-    from threadpoolctl import threadpool_limits
-
-    compared = Centroids(centroids)
-    found = np.empty(frames.total, np.int16)
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        starts = range(0, frames.total, BLOCK)
-        work = _in_order(pool, lambda start: compared.nearest(_block(frames, start)), starts)
-        for start, labels in zip(starts, work, strict=True):
-            found[start : start + len(labels)] = labels
-    return found
-
-
-def _block(frames: Frames, start: int) -> np.ndarray:
-    return frames.block(start, min(start + BLOCK, frames.total))
-
-
-def _in_order(pool: ThreadPoolExecutor, task: Callable, starts: range) -> Iterator[Any]:
-    """Results in the order of the blocks, with no more blocks in memory than threads can use."""
-    waiting: deque[Future] = deque()
-    for start in starts:
-        waiting.append(pool.submit(task, start))
-        if len(waiting) > pool._max_workers:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-# ---------------------------------------------------------------------------- checkpoint
-
-
-class Checkpoint:
-    """State of a fit in one safetensors file, replaced at once: centroids, sums, counts, cursor, random state.
-
-    Args:
-        path: the file; its folder must exist.
-        identity: what the state belongs to (frames and settings); a file of another is not used.
-        every_s: seconds between saves; 0 saves at every block.
-    """
-
-    def __init__(self, path: Path, identity: str, every_s: float):
-        self.path, self.identity, self.every_s = path, identity, every_s
-        self.saved_s = time.monotonic()
-
-    def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """Arrays and facts, or None if there is nothing to go on from."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(self.path, "np") as stream:
-                facts = json.loads(stream.metadata()["state"])
-                arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
-        except (FileNotFoundError, SafetensorError):  # none yet, or half of one: begin anew
-            return None
-        return (arrays, facts) if facts.pop("identity") == self.identity else None
-
-    def due(self) -> bool:
-        return time.monotonic() - self.saved_s >= self.every_s
-
-    def save(self, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
-        from safetensors.numpy import save
-
-        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        data = save(arrays, {"state": json.dumps(facts | {"identity": self.identity})})
-        temporary = self.path.with_name(f".{self.path.name}.new")
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(self.path)
-        self.saved_s = time.monotonic()
 
 
 # ---------------------------------------------------------------------------- Lloyd
@@ -325,11 +192,11 @@ def _pass(frames: Frames, state: _State, seed: int, pool: ThreadPoolExecutor, ch
     first = state.iteration == 0
 
     def add_up(start: int) -> tuple[np.ndarray, np.ndarray, float, float]:
-        block = _block(frames, start)
+        block = block_of(frames, start)
         square = float(np.einsum("nd,nd->n", block, block).sum(dtype=np.float64)) if first else 0.0
         return *compared.add_up(block), square
 
-    for sums, counts, best, square in _in_order(pool, add_up, range(state.cursor, frames.total, BLOCK)):
+    for sums, counts, best, square in in_order(pool, add_up, range(state.cursor, frames.total, BLOCK)):
         state.sums += sums
         state.counts += counts
         state.best += best
@@ -445,7 +312,7 @@ def _minibatch(frames: Frames, sample: np.ndarray, settings: Settings, pool, che
         order = np.random.default_rng([settings.seed, 3, epoch]).permutation(blocks)
         while cursor < blocks:
             mixed = np.concatenate(
-                [_block(frames, int(number) * BLOCK) for number in order[cursor : cursor + together]]
+                [block_of(frames, int(number) * BLOCK) for number in order[cursor : cursor + together]]
             )
             np.random.default_rng([settings.seed, 4, epoch, cursor]).shuffle(mixed)
             for begin in range(0, len(mixed), settings.batch_frames):

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from voxmake.errors import BadInput
+from voxmake.units.assign import Centroids
 from voxmake.units.features import RATE_HZ, FeatureSpec, Grid, to_16k
-from voxmake.units.kmeans import Centroids
 
 CENTROIDS, FACTS = "kmeans.safetensors", "kmeans.json"
 
@@ -50,9 +50,7 @@ class Tokeniser:
             "model_digest": self.model_digest,
             "centroids_sha256": hashlib.sha256(self.centroids.tobytes()).hexdigest(),
         }
-        # How many waveforms shared a call of the model changes only the last bits of features.
-        bound = facts | {"features": asdict(self.features) | {"batch": None}}
-        text = json.dumps(bound, sort_keys=True)
+        text = json.dumps(facts, sort_keys=True)
         return facts | {"tokeniser": hashlib.sha256(text.encode()).hexdigest()}
 
     def encode(self, samples: np.ndarray, rate_hz: int, model: str | None = None) -> np.ndarray:

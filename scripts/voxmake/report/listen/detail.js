@@ -2,7 +2,7 @@
 
 function renderDetail() {
   const entry = currentEntry();
-  for (const id of ["player", "clip-form", "speaker-form", "why", "measured"]) $(id).hidden = true;
+  for (const id of ["player", "clip-form", "speaker-form", "heard", "why", "measured"]) $(id).hidden = true;
   if (!entry) {
     $("detail-name").textContent = "Nothing chosen";
     $("detail-facts").textContent = "Choose a row: click it, or press j.";
@@ -32,6 +32,11 @@ function renderClip({ clip, role }) {
   const names = new Set([...speakers.keys()].map(nameNow).filter(Boolean));
   $("speaker-names").replaceChildren(...[...names].map((name) => el("option", { value: name })));
   $("note").value = verdict?.note ?? "";
+  $("heard").hidden = !clip.diff.length;
+  const tags = { both: "span", text: "del", heard: "ins" };
+  $("diff").replaceChildren(...clip.diff.flatMap(([side, words]) => [el(tags[side], { textContent: words }), " "]));
+  $("diff").title = clip.heard;
+  setLanguage($("diff"), clip);
   $("reasons").replaceChildren(...clip.reasons.map((reason) => el("li", { textContent: reason })));
   $("why").hidden = !clip.reasons.length;
   const numbers = DATA.columns.filter(({ name }) => clip.values[name] !== undefined);

@@ -7,10 +7,11 @@ const LISTS = [
     : { name: "samples", title: "Samples", has: (clip) => clip.lists.includes("samples") },
   { name: "speakers", title: "Speakers" },
   { name: "left_out", title: "Left out", has: (clip) => clip.lists.includes("left_out") },
+  { name: "misheard", title: "Misheard", has: (clip) => clip.lists.includes("misheard") },
 ];
 const view = {
   list: "speakers", page: 0, rows: [], current: null,
-  sort: { suspects: { by: "rank", down: false } }, // by list; without an entry, in the order of the runs
+  sort: { suspects: { by: "rank", down: false }, misheard: { by: "values.similarity", down: false } }, // by list; without an entry, in the order of the runs
 };
 const sizes = new Map(); // list name -> its entries, unfiltered
 
@@ -61,7 +62,7 @@ function loudness(clip) {
 }
 
 // name, title, value of an entry, whether it is a number, whether it is shown at first
-const USUAL = new Set(["duration_s", "level_db", "distance", "nearest", "score", "snr_db", "chars_per_s"]);
+const USUAL = new Set(["duration_s", "level_db", "distance", "nearest", "score", "snr_db", "chars_per_s", "similarity"]);
 const COLUMNS = [
   { name: "id", title: "Clip", value: (entry) => entry.clip.id, fixed: true },
   { name: "wave", title: "Loudness", value: (entry) => loudness(entry.clip), numeric: true, shown: true },
@@ -183,10 +184,11 @@ function renderTable() {
 }
 
 function whyEmpty() {
-  const stage = { speakers: "diarize", left_out: "prepare_dataset" }[view.list] ?? "quality_report";
+  const stage = { speakers: "diarize", left_out: "prepare_dataset", misheard: "whisper_validate" }[view.list] ?? "quality_report";
   const missing = DATA.missing.some((one) => one.stage === stage);
   if (missing) return `There is no run of ${stage} yet: make it (make ${stage}), then make listen again.`;
   if (view.list === "suspects") return "The quality report suspects no clip.";
+  if (view.list === "misheard") return "Every clip that was recognised passed.";
   return view.list === "left_out" ? "prepare_dataset left no clip out." : "The run holds none.";
 }
 

@@ -102,6 +102,8 @@ def _clip(clip: Clip, file: str) -> dict[str, Any]:
         "lists": clip.lists,
         "rank": clip.rank,
         "values": clip.values,
+        "heard": clip.heard,
+        "diff": clip.diff,
         "seconds": round(len(samples) / rate_hz, 3),
         "wave": base64.b64encode(waveform(samples.mean(axis=1))).decode(),
     }

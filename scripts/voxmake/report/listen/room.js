@@ -27,7 +27,7 @@ const KEYS = {
     if (currentEntry()) focusField(onSpeaker() ? "speaker-note" : "note");
   },
   u: undo, s: save,
-  1: () => goTo(LISTS[0].name), 2: () => goTo(LISTS[1].name), 3: () => goTo(LISTS[2].name), 4: () => goTo(LISTS[3].name),
+  1: () => goTo(LISTS[0].name), 2: () => goTo(LISTS[1].name), 3: () => goTo(LISTS[2].name), 4: () => goTo(LISTS[3].name), 5: () => goTo(LISTS[4].name),
   "/": () => focusField("filter-text"),
   "?": () => $("help").showModal(),
 };

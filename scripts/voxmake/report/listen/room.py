@@ -19,7 +19,7 @@ from voxmake.errors import BadInput
 from voxmake.run.run import METADATA, REJECTED, read_table
 
 # The runs that the room reads, by the name of the stage; `clips` is what diarize was given.
-CLIPS, DIARIZE, PREPARE, QUALITY = "clips", "diarize", "prepare_dataset", "quality_report"
+CLIPS, DIARIZE, PREPARE, QUALITY, VALIDATE = "clips", "diarize", "prepare_dataset", "quality_report", "whisper_validate"
 # Columns that the page shows by other means; all others become a number or a fact of the clip.
 _NOT_VALUES = {
     "id",
@@ -46,9 +46,10 @@ class Clip:
         path: the audio, in a published run.
         text: the transcript as it came; `normalised` as a model reads it, if that is known.
         reasons: why it deserves a listener, in the words of the stage that found it.
-        lists: the lists it stands in: "suspects", "samples", "random", "left_out".
+        lists: the lists it stands in: "suspects", "samples", "random", "left_out", "misheard".
         rank: its place in suspects.tsv, from 1; 0 elsewhere.
         values: column name -> number or text, units in the names.
+        heard: what a recogniser made of it; `diff`: that beside the text, word by word (asr.scoring.word_diff).
     """
 
     id: str
@@ -61,6 +62,8 @@ class Clip:
     lists: list[str] = field(default_factory=list)
     rank: int = 0
     values: dict[str, float | str] = field(default_factory=dict)
+    heard: str = ""
+    diff: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -89,8 +92,8 @@ def read_room(runs: Mapping[str, Path], seed: int, drawn: int = 30) -> Room:
     """Gather a room.
 
     Args:
-        runs: folders of published runs by name: clips, diarize, prepare_dataset, quality_report.
-            Any may be missing, as long as clips or prepare_dataset is there.
+        runs: folders of published runs by name: clips, diarize, prepare_dataset, quality_report,
+            whisper_validate. Any may be missing, as long as clips or prepare_dataset is there.
         seed: of the random choice.
         drawn: how many clips to draw at random when no quality report chose samples.
 
@@ -101,6 +104,8 @@ def read_room(runs: Mapping[str, Path], seed: int, drawn: int = 30) -> Room:
     speakers = _speakers(runs[DIARIZE], known) if DIARIZE in runs else []
     if PREPARE in runs:
         _left_out(runs[PREPARE], known)
+    if VALIDATE in runs:
+        _recognised(runs[VALIDATE], known)
     if QUALITY in runs:
         _measured(runs[QUALITY], known)
         _listed(runs[QUALITY] / "suspects.tsv", "suspects", known)
@@ -166,6 +171,27 @@ def _left_out(run: Path, known: dict[str, Clip]) -> None:
         if clip := known.get(row["id"]):
             clip.lists.append("left_out")
             clip.reasons.append(f"left out: {row['reason']}" + (f" ({row['detail']})" if row["detail"] else ""))
+
+
+# Columns of validation.csv that become numbers of the clip.
+_HEARD = ("similarity", "cer", "wer", "edge_start_cer", "edge_end_cer", "heard_language")
+
+
+def _recognised(run: Path, known: dict[str, Clip]) -> None:
+    """What a recogniser heard in every clip; where that is not the text, the clip stands in a list of its own."""
+    from voxmake.asr.scoring import word_diff
+
+    for row in read_table(run / "validation.csv"):
+        clip = known.get(row["id"])
+        if clip is None:
+            continue
+        clip.values |= _values({name: row[name] for name in _HEARD})
+        clip.heard = row["hypothesis"]
+        if row["class"] != "error":
+            clip.diff = word_diff(row["reference_compared"], row["hypothesis_compared"])
+        if row["passed"] == "no":
+            clip.lists.append("misheard")
+            clip.reasons.append(f"recognition: {row['class'].replace('_', ' ')}")
 
 
 def _measured(run: Path, known: dict[str, Clip]) -> None:

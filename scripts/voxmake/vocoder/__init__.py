@@ -1,0 +1,1 @@
+"""From units to speech: generators, their training, and what measures them."""
