@@ -60,7 +60,7 @@ def structure_loss(reference: Mapping[str, Any], made: Mapping[str, Any] | None)
     if not made["order"]:
         return 1.0
     edits = Levenshtein.normalized_distance(reference["order"], made["order"])
-    kinds = {*reference["shares"], *made["shares"]}
+    kinds = sorted({*reference["shares"], *made["shares"]})  # a sum of floats depends on its order
     apart = sum(abs(reference["shares"].get(kind, 0.0) - made["shares"].get(kind, 0.0)) for kind in kinds) / 2
     return (edits + apart) / 2
 

@@ -140,7 +140,7 @@ def _weights(document: dict):
     most = math.log(1 + max(counts.values(), default=1))
 
     def weight(sentence: str) -> float:
-        stems = set(content(sentence))
+        stems = sorted(set(content(sentence)))  # a sum of floats depends on its order
         return sum(math.log(1 + counts[term]) for term in stems) / (len(stems) * most) if stems else 0.0
 
     return weight
