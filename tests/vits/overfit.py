@@ -64,8 +64,3 @@ def paths(trainer: Trainer, seed: int) -> list[np.ndarray]:
             found.append(objective.align(trainer.model, batches.load_batch([clip], trainer.hop))["path"][0].numpy())
     trainer.model.train()
     return found
-
-
-def boundaries(path: np.ndarray) -> np.ndarray:
-    """First frame of each token."""
-    return path.argmax(0)
