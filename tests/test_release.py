@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "vits"))
 
-from datasets import dataset, publish
+from made_datasets import dataset, publish
 from test_voice import tiny
 
 import release

@@ -18,7 +18,7 @@ import train_mms
 sys.path.insert(0, str(Path(__file__).parent / "vits"))
 
 from conftest import ROOT
-from datasets import dataset
+from made_datasets import dataset
 from overfit import overfit
 
 

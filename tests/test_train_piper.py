@@ -15,7 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "vits"))
 
 from conftest import ROOT
-from datasets import dataset
+from made_datasets import dataset
 
 PYTHON = Path(os.environ.get("VOXMAKE_ENVS") or ROOT / ".venv").absolute() / "piper" / "bin" / "python"
 KEYS = (

@@ -7,7 +7,7 @@ import workers
 
 from voxmake.errors import Failure
 from voxmake.run.local import LocalEngine
-from voxmake.run.work import Item, Limits, WorkerSpec, target_of
+from voxmake.run.work import Engine, Item, Limits, WorkerSpec, target_of
 
 
 class Watcher:
@@ -94,3 +94,40 @@ def test_the_last_worker_says_what_it_was_made_of(tmp_path):
     _, watcher = run(tmp_path, workers.Echo, [Item("1", {"name": "1", "text": ""})])
     assert "scripts/voxmake/run/worker.py" in watcher.facts["sources"]
     assert "python" in watcher.facts["versions"]
+
+
+class Late(Engine):
+    """Slot 0 does all the work; slot 1 says that it is ready in the round in which nothing is left for it."""
+
+    workers = 2
+
+    class Worker:
+        def __init__(self, slot: int):
+            self.slot, self.items, self.started_s, self.ready, self.gone = slot, [], 0.0, False, False
+
+        def send(self, payloads):
+            pass
+
+        def receive(self):
+            assert not self.gone
+            return ("ok", {}, {}) if self.ready else ("ready",)
+
+        def leave(self, ask):
+            self.gone = True
+            return {}
+
+        def kill(self):
+            self.gone = True
+
+    def start(self, slot, spec):
+        return self.Worker(slot)
+
+    def messages(self, workers, timeout_s):
+        nearly_done = workers[0].items and workers[0].items[0].id == "01"
+        return workers if nearly_done else workers[:1]
+
+
+def test_a_worker_that_is_ready_as_the_last_item_ends(tmp_path):
+    spec = WorkerSpec("workers:Echo", {}, Limits(), tmp_path, tmp_path / "run.log")
+    outcomes = Late().run(spec, items("echo", "echo"), Watcher())
+    assert sorted(outcome.item.id for outcome in outcomes) == ["00", "01"]

@@ -160,6 +160,8 @@ class Engine:
                 observer.idle()
                 speaking = self.messages(workers, _POLL_S)
                 for worker in [w for w in workers if w in speaking or _overdue(w, spec)]:
+                    if worker not in workers:
+                        continue  # it was late, and has been let go in this very round
                     outcome, died = _receive(worker, spec, overdue=worker not in speaking)
                     if outcome is not None:
                         yield outcome
